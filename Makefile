@@ -1,0 +1,101 @@
+# Every command of the project. `make help` lists them.
+
+PYTHON ?=
+BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest
+SUITES := $(wildcard shared/tests services/*/tests cli/tests tests)
+DISTRIBUTIONS := $(wildcard */pyproject.toml services/*/pyproject.toml)
+
+# Overridable: PYTEST_ARGS='-k lease -x', JOBS=1.
+JOBS ?= 2
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+##@ Run
+
+.PHONY: demo
+demo: setup  ## run the incident pipeline on this machine's live metrics, then stop
+	@$(BIN)/waybill demo
+
+.PHONY: up
+up: setup  ## start the stack with the dashboard, until Ctrl-C
+	@$(BIN)/waybill up
+
+##@ Test
+
+# A file stays on one worker: what a module starts, it starts once.
+.PHONY: test
+test: setup  ## every test that needs no container engine, browser or foreign toolchain
+	$(PYTEST) -n $(JOBS) --dist loadfile -m "not chaos" $(PYTEST_ARGS) $(SUITES)
+
+.PHONY: test-all
+test-all: export WAYBILL_REQUIRE_ALL = 1
+test-all: test  ## the same, and missing infrastructure is a failure
+
+.PHONY: chaos
+chaos: setup  ## the long fault-injection suite
+	@test -d tests/chaos || { echo "chaos: tests/chaos does not exist yet"; exit 1; }
+	$(PYTEST) --timeout 900 $(PYTEST_ARGS) tests/chaos
+
+.PHONY: bench
+bench: setup  ## the benchmarks, each as a ratio against its baseline in the same run
+	@test -f benchmarks/run.py || { echo "bench: benchmarks/run.py does not exist yet"; exit 1; }
+	$(BIN)/python benchmarks/run.py
+
+.PHONY: compose-test
+compose-test: setup  ## build the images and run the incident pipeline on docker compose
+	@test -f tests/deploy/compose_test.sh || { echo "compose-test: tests/deploy/compose_test.sh does not exist yet"; exit 1; }
+	bash tests/deploy/compose_test.sh
+
+##@ Check
+
+.PHONY: check
+check: setup  ## format, lint, types, import rules, proto lint and freshness
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/python tools/check_house.py
+	$(BIN)/python proto/generate.py --check
+	$(BIN)/python tools/check_protos.py
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+.PHONY: check-alone
+check-alone: setup  ## install each service with its own dependencies and nothing else, and start its check
+	@for service in $(notdir $(patsubst %/,%,$(wildcard services/*/))); do \
+		$(BIN)/python tools/check_alone.py $$service || exit 1; \
+	done
+
+##@ Write
+
+.PHONY: fmt
+fmt: setup  ## format, and mend what the linter can mend
+	$(BIN)/ruff check --fix-only --quiet
+	$(BIN)/ruff format
+
+.PHONY: proto
+proto: setup  ## generate proto/gen from the contracts
+	$(BIN)/python proto/generate.py
+
+.PHONY: lock
+lock: setup  ## compile requirements.lock again; LOCK_ARGS=--upgrade moves the pins
+	$(BIN)/python tools/lock.py $(LOCK_ARGS)
+
+##@ Set up
+
+.PHONY: setup
+setup: .venv/.setup  ## .venv with everything in it; PYTHON=python3.12 chooses the interpreter
+
+.venv/.setup: requirements.lock tools/setup.sh $(DISTRIBUTIONS)
+	@PYTHON="$(PYTHON)" tools/setup.sh
+
+.PHONY: clean
+clean:  ## remove .venv, the state directory and every cache
+	rm -rf .venv .state dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help
+help:  ## this list
+	@awk 'BEGIN { FS = ":.*##" } /^##@/ { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z-]+:.*##/ { printf "  %-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -1,0 +1,1 @@
+"""The waybill command: starts the stack and follows the work in it."""

@@ -1,0 +1,1 @@
+"""The dashboard: shows and steers every service through its gateway."""

@@ -1,0 +1,1 @@
+"""The metrics service: samples become rollups, rollups become alerts."""

@@ -1,0 +1,1 @@
+"""The notify service: one notification becomes a delivery per recipient and channel."""

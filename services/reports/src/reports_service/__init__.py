@@ -1,0 +1,1 @@
+"""The reports service: a template, parameters and data become a document."""
