@@ -57,7 +57,7 @@ check: setup  ## format, lint, types, import rules, proto lint and freshness
 	$(BIN)/ruff check
 	$(BIN)/python tools/check_house.py
 	$(BIN)/python proto/generate.py --check
-	$(BIN)/python tools/check_protos.py
+	$(BIN)/python proto/check.py
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 

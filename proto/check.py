@@ -11,18 +11,15 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from distributions import ROOT
+from generate import PROTO, protoc
 
-sys.path.insert(0, str(ROOT / "proto"))
-from generate import protoc
-
-SETTINGS = ROOT / "proto" / "buf.yaml"
+SETTINGS = PROTO / "buf.yaml"
 
 
 def main() -> int:
     """Run both checks; the second needs a release tag (v1.2.3)."""
     with tempfile.TemporaryDirectory() as folder:
-        now = _image(ROOT / "proto", Path(folder, "now.binpb"))
+        now = _image(PROTO, Path(folder, "now.binpb"))
         failed = _buf("lint", str(now))
         tag = _last_release()
         if tag is None:
@@ -44,13 +41,13 @@ def _buf(command: str, *arguments: str) -> int:
 
 def _last_release() -> str | None:
     command = ["git", "describe", "--tags", "--abbrev=0", "--match", "v[0-9]*"]
-    described = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    described = subprocess.run(command, cwd=PROTO.parent, capture_output=True, text=True, check=False)
     return described.stdout.strip() or None
 
 
 def _contracts_at(tag: str, target: Path) -> Path:
     command = ["git", "archive", tag, "proto"]
-    archive = subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout
+    archive = subprocess.run(command, cwd=PROTO.parent, capture_output=True, check=True).stdout
     with tarfile.open(fileobj=io.BytesIO(archive)) as files:
         files.extractall(target, filter="data")
     return target / "proto"

@@ -1,0 +1,59 @@
+"""What every suite shares: tests say what they need, and a run ends by naming what it skipped."""
+
+import os
+import shutil
+from collections.abc import Iterable
+
+import pytest
+
+# What `@pytest.mark.needs(...)` may name: programs, any of which will do, and a variable that
+# gives an address or a path instead.
+NEEDS: dict[str, tuple[tuple[str, ...], str]] = {
+    "chromium": (("chromium", "chromium-browser", "google-chrome"), "WAYBILL_TEST_CHROMIUM"),
+    "docker": (("docker",), "WAYBILL_TEST_DOCKER"),
+    "grpcurl": (("grpcurl",), "WAYBILL_TEST_GRPCURL"),
+    "jaeger": (("jaeger", "jaeger-all-in-one"), "WAYBILL_TEST_JAEGER"),
+    "otelcol": (("otelcol", "otelcol-contrib"), "WAYBILL_TEST_OTELCOL"),
+    "postgres": (("postgres", "pg_ctl"), "WAYBILL_TEST_POSTGRES"),
+}
+
+
+def infrastructure(what: str) -> str | None:
+    """The address or the program by which it is reached here; None where it is missing."""
+    programs, variable = NEEDS[what]
+    return os.environ.get(variable) or next(filter(None, map(shutil.which, programs)), None)
+
+
+def required() -> bool:
+    """Whether missing infrastructure is a failure."""
+    return os.environ.get("WAYBILL_REQUIRE_ALL", "") not in {"", "0"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip, or fail, a test that needs what is not here."""
+    named = [what for mark in item.iter_markers("needs") for what in mark.args]
+    if unknown := sorted(set(named) - NEEDS.keys()):
+        pytest.fail(f"needs({unknown[0]!r}): not one of {', '.join(NEEDS)}", pytrace=False)
+    missing = sorted({what for what in named if infrastructure(what) is None})
+    if missing:
+        _refuse(f"want of {', '.join(missing)}")
+
+
+def _refuse(reason: str) -> None:
+    if required():
+        pytest.fail(f"{reason}, and WAYBILL_REQUIRE_ALL is set", pytrace=False)
+    pytest.skip(reason)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name what was skipped and for want of what, each once."""
+    skipped: Iterable[pytest.TestReport | pytest.CollectReport] = terminalreporter.stats.get("skipped", ())
+    for line in sorted({_skipped(report) for report in skipped}):
+        terminalreporter.write_line(line)
+
+
+def _skipped(report: pytest.TestReport | pytest.CollectReport) -> str:
+    what = report.nodeid.partition("[")[0]
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    return f"skipped: {what} - {reason.removeprefix('Skipped: ').replace('want of', 'for want of', 1)}"
