@@ -19,6 +19,8 @@ SLEEP = re.compile(r"\btime\.sleep\(|\basyncio\.sleep\([1-9]")
 REGISTRY = re.compile(
     r"""(registry|resolved|url|index|index-url)"?[ :=]+"?https?://[^" ]*/(simple|packages|-/)"""
 )
+# A checkout right below / (a container's) has too common a path to tell anything.
+MACHINE = [f"{place}/" for place in (ROOT, Path.home() / ".cache") if place.parent != Path("/")]
 PYPI = re.compile(r"https?://[\w.-]*(pypi|pythonhosted)\.[\w]+/(simple|packages)")
 
 
@@ -58,9 +60,8 @@ def _python(path: PurePosixPath, lines: list[str]) -> Iterator[str]:
 
 
 def _leaks(name: str, lines: list[str]) -> Iterator[str]:
-    machine = [f"{place}/" for place in (ROOT, Path.home() / ".cache", Path.home() / ".local") if len(place.parts) > 2]
     for number, line in enumerate(lines, start=1):
-        if any(path in line for path in machine):
+        if any(path in line for path in MACHINE):
             yield f"{name}:{number}: a path of this machine"
         if REGISTRY.search(line) or PYPI.search(line):
             yield f"{name}:{number}: the address of a package registry"
