@@ -1,0 +1,29 @@
+"""The RPC that is being served, as the interceptors know it."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from chassis.telemetry import SpanContext
+
+
+@dataclass(slots=True)
+class Call:
+    """One RPC in a gateway."""
+
+    #: `<package>.<Service>/<Method>`
+    method: str
+    start_us: int
+    #: The SERVER span of this RPC.
+    context: SpanContext
+    #: Empty when the client sent no trace context.
+    parent_span_id: bytes
+    principal: str
+    #: On the running loop's clock.
+    deadline: float
+    #: The accepted operation's record carries the SERVER span; the engine projects it, the interceptor does not emit it.
+    projected: bool = False
+
+
+current_call: ContextVar[Call | None] = ContextVar("current_call", default=None)

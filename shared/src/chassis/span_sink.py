@@ -1,0 +1,226 @@
+"""The exporter of a process: spans queue up, one thread sends them in batches over OTLP/gRPC.
+
+The thread starts with the first span, so that a process that forks before has none (law 10).
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import urlsplit
+
+import grpc
+from opentelemetry import trace as otel_trace
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from opentelemetry.proto.trace.v1 import trace_pb2
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from chassis.telemetry import Attribute, Span
+
+QUEUE_LIMIT: Final = 20_000
+BATCH_LIMIT: Final = 512
+BATCH_WAIT_SECONDS: Final = 0.2
+SEND_ATTEMPTS: Final = 5
+SCOPE: Final = InstrumentationScope(name="waybill")
+
+log = logging.getLogger(__name__)
+
+
+class OtelSettings(BaseSettings):
+    """OpenTelemetry's standard variables, as far as Waybill reads them. Without an endpoint no span is sent."""
+
+    model_config = SettingsConfigDict(env_prefix="OTEL_", extra="ignore")
+
+    exporter_otlp_endpoint: str = ""
+    exporter_otlp_traces_endpoint: str = ""
+    exporter_otlp_headers: str = ""
+    exporter_otlp_certificate: str = ""
+    exporter_otlp_timeout: float = 10.0
+    resource_attributes: str = ""
+    sdk_disabled: bool = False
+
+    @property
+    def endpoint(self) -> str:
+        return "" if self.sdk_disabled else self.exporter_otlp_traces_endpoint or self.exporter_otlp_endpoint
+
+
+def pairs_of(text: str) -> list[tuple[str, str]]:
+    """Read `key=value,key=value`."""
+    pairs = (item.partition("=") for item in text.split(",") if "=" in item)
+    return [(key.strip(), value.strip()) for key, _, value in pairs]
+
+
+@dataclass(slots=True)
+class SpanSink:
+    """Sends spans to one OTLP endpoint. `dropped` counts those that found the queue full or no receiver."""
+
+    settings: OtelSettings
+    service_name: str
+    dropped: int = 0
+    _queue: queue.Queue[trace_pb2.Span | None] = field(default_factory=lambda: queue.Queue(QUEUE_LIMIT))
+    _thread: threading.Thread | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _stub: trace_service_pb2_grpc.TraceServiceStub | None = None
+
+    def put(self, span: trace_pb2.Span) -> None:
+        if not self.settings.endpoint:
+            return
+        if self._thread is None:
+            self._start()
+        try:
+            self._queue.put_nowait(span)
+        except queue.Full:
+            self.dropped += 1
+
+    def send(self, spans: Sequence[trace_pb2.Span]) -> None:
+        """Export now, on the caller's thread. Raises grpc.RpcError when the receiver does not take them."""
+        if self.settings.endpoint:
+            self._exporter().Export(
+                self._request(spans),
+                timeout=self.settings.exporter_otlp_timeout,
+                metadata=[(key.lower(), value) for key, value in pairs_of(self.settings.exporter_otlp_headers)],
+            )
+
+    def close(self) -> None:
+        if self._thread is not None:
+            self._queue.put(None)
+            self._thread.join(self.settings.exporter_otlp_timeout)
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="span-sink", daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        closing = False
+        while not closing:
+            batch = [self._queue.get()]
+            deadline = threading.Event()
+            while len(batch) < BATCH_LIMIT and batch[-1] is not None:
+                try:
+                    batch.append(self._queue.get(timeout=BATCH_WAIT_SECONDS))
+                except queue.Empty:
+                    break
+            closing = batch[-1] is None
+            spans = [span for span in batch if span is not None]
+            if spans:
+                self._send_with_retries(spans, deadline)
+
+    def _send_with_retries(self, spans: list[trace_pb2.Span], pause: threading.Event) -> None:
+        for attempt in range(1, SEND_ATTEMPTS + 1):
+            try:
+                self.send(spans)
+            except grpc.RpcError as error:
+                if attempt == SEND_ATTEMPTS:
+                    self.dropped += len(spans)
+                    log.warning("spans.dropped", extra={"count": len(spans), "code": str(error.code())})  # type: ignore[attr-defined]
+                    return
+                pause.wait(0.2 * 2**attempt)
+            else:
+                return
+
+    def _exporter(self) -> trace_service_pb2_grpc.TraceServiceStub:
+        if self._stub is None:
+            self._stub = trace_service_pb2_grpc.TraceServiceStub(open_channel(self.settings))  # type: ignore[no-untyped-call]
+        return self._stub
+
+    def _request(self, spans: Sequence[trace_pb2.Span]) -> trace_service_pb2.ExportTraceServiceRequest:
+        attributes = dict(pairs_of(self.settings.resource_attributes)) | {"service.name": self.service_name}
+        return trace_service_pb2.ExportTraceServiceRequest(
+            resource_spans=[
+                trace_pb2.ResourceSpans(
+                    resource=Resource(attributes=[key_value(k, v) for k, v in attributes.items()]),
+                    scope_spans=[trace_pb2.ScopeSpans(scope=SCOPE, spans=spans)],
+                )
+            ]
+        )
+
+
+def open_channel(settings: OtelSettings) -> grpc.Channel:
+    """OTLP/gRPC: `https://` is TLS, `http://` or no scheme is plain text."""
+    url = urlsplit(settings.endpoint if "//" in settings.endpoint else f"//{settings.endpoint}")
+    options = [("grpc.max_reconnect_backoff_ms", 2000)]
+    if url.scheme != "https":
+        return grpc.insecure_channel(url.netloc, options=options)
+    roots = None
+    if settings.exporter_otlp_certificate:
+        with open(settings.exporter_otlp_certificate, "rb") as file:  # noqa: PTH123
+            roots = file.read()
+    return grpc.secure_channel(url.netloc, grpc.ssl_channel_credentials(roots), options=options)
+
+
+def key_value(key: str, value: Attribute) -> KeyValue:
+    if isinstance(value, bool):
+        return KeyValue(key=key, value=AnyValue(bool_value=value))
+    if isinstance(value, int):
+        return KeyValue(key=key, value=AnyValue(int_value=value))
+    if isinstance(value, float):
+        return KeyValue(key=key, value=AnyValue(double_value=value))
+    return KeyValue(key=key, value=AnyValue(string_value=value))
+
+
+def encode(span: Span) -> trace_pb2.Span:
+    """The OTLP form."""
+    encoded = trace_pb2.Span(
+        trace_id=span.context.trace_id,
+        span_id=span.context.span_id,
+        parent_span_id=span.parent_span_id,
+        name=span.name,
+        kind=span.kind,  # type: ignore[arg-type]
+        start_time_unix_nano=span.start_us * 1000,
+        end_time_unix_nano=max(span.end_us, span.start_us) * 1000,
+        attributes=[key_value(key, value) for key, value in span.attributes.items()],
+        links=[trace_pb2.Span.Link(trace_id=link.trace_id, span_id=link.span_id) for link in span.links],
+    )
+    if span.error:
+        encoded.status.code = trace_pb2.Status.STATUS_CODE_ERROR
+        encoded.status.message = span.error
+    return encoded
+
+
+class _SdkBridge(SpanProcessor):
+    """Passes spans that user code records with the SDK to the sink."""
+
+    def __init__(self, sink: SpanSink) -> None:
+        self._sink = sink
+
+    def on_end(self, span: ReadableSpan) -> None:
+        for resource_spans in encode_spans([span]).resource_spans:
+            for scope_spans in resource_spans.scope_spans:
+                for encoded in scope_spans.spans:
+                    self._sink.put(encoded)
+
+
+_sink: SpanSink | None = None
+
+
+def sink() -> SpanSink:
+    """This process's sink; unnamed until `install`."""
+    global _sink  # noqa: PLW0603
+    if _sink is None:
+        _sink = SpanSink(OtelSettings(), "waybill")
+    return _sink
+
+
+def install(service_name: str) -> None:
+    sink().service_name = service_name
+    provider = TracerProvider()
+    provider.add_span_processor(_SdkBridge(sink()))
+    otel_trace.set_tracer_provider(provider)
+
+
+def emit(span: Span) -> None:
+    sink().put(encode(span))
+
+
+def shutdown() -> None:
+    sink().close()
