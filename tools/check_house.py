@@ -16,9 +16,7 @@ from distributions import LOCK, ROOT, dev_group, read_all, requirement_name, thi
 VAGUE = {"utils.py", "util.py", "common.py", "helpers.py", "base.py", "misc.py"}
 MAX_LINES = 400
 SLEEP = re.compile(r"\btime\.sleep\(|\basyncio\.sleep\([1-9]")
-REGISTRY = re.compile(
-    r"""(registry|resolved|url|index|index-url)"?[ :=]+"?https?://[^" ]*/(simple|packages|-/)"""
-)
+REGISTRY = re.compile(r"""(registry|resolved|url|index|index-url)"?[ :=]+"?https?://[^" ]*/(simple|packages|-/)""")
 # A checkout right below / (a container's) has too common a path to tell anything.
 MACHINE = [f"{place}/" for place in (ROOT, Path.home() / ".cache") if place.parent != Path("/")]
 PYPI = re.compile(r"https?://[\w.-]*(pypi|pythonhosted)\.[\w]+/(simple|packages)")
@@ -69,9 +67,7 @@ def _leaks(name: str, lines: list[str]) -> Iterator[str]:
 
 def _unlocked() -> Iterator[str]:
     local = read_all()
-    locked = {
-        requirement_name(line) for line in LOCK.read_text(encoding="utf-8").splitlines() if "==" in line
-    }
+    locked = {requirement_name(line) for line in LOCK.read_text(encoding="utf-8").splitlines() if "==" in line}
     for requirement in {*third_party(list(local.values()), local), *dev_group()}:
         if requirement_name(requirement) not in locked:
             yield f"requirements.lock: {requirement} is not in it (run `make lock`)"

@@ -26,9 +26,7 @@ def main() -> int:
     pins = "" if "--upgrade" in sys.argv[1:] or not LOCK.exists() else LOCK.read_text(encoding="utf-8")
     locked = _compile(wanted, pins)
     if leak := re.search(r"://|^--|^/|find-links", locked, re.MULTILINE):
-        sys.stderr.write(
-            f"refused: the compiled lock names an address or a path: {locked[leak.start() :][:80]}\n"
-        )
+        sys.stderr.write(f"refused: the compiled lock names an address or a path: {locked[leak.start() :][:80]}\n")
         return 1
     LOCK.write_text(HEADER + locked, encoding="utf-8")
     return 0
@@ -42,9 +40,7 @@ def _compile(requirements: list[str], pins: str) -> str:
         command = [uv, "pip", "compile", "-", "--output-file", str(output), "--quiet", "--universal"]
         command += ["--python-version", "3.11", "--generate-hashes", "--no-header", "--no-annotate"]
         command += ["--no-emit-index-url", "--no-emit-find-links"]
-        subprocess.run(
-            command, input="\n".join(requirements), text=True, check=True, stdout=subprocess.DEVNULL
-        )
+        subprocess.run(command, input="\n".join(requirements), text=True, check=True, stdout=subprocess.DEVNULL)
         return output.read_text(encoding="utf-8")
 
 

@@ -29,9 +29,7 @@ def lint(reports):
     path = os.pathsep.join([str(reports.parent), str(ROOT / "proto" / "gen")])
     environment = {**os.environ, "PYTHONPATH": path}
     command = [str(LINT_IMPORTS), "--no-cache"]
-    linted = subprocess.run(
-        command, cwd=reports.parent, env=environment, capture_output=True, text=True, check=False
-    )
+    linted = subprocess.run(command, cwd=reports.parent, env=environment, capture_output=True, text=True, check=False)
     return linted.returncode, " ".join(linted.stdout.split())
 
 
