@@ -51,14 +51,29 @@ compose-test: setup  ## build the images and run the incident pipeline on docker
 
 ##@ Check
 
-.PHONY: check
-check: setup  ## format, lint, types, import rules, proto lint and freshness
+# `make -k check` goes on after the first that fails.
+CHECKS := check-format check-lint check-house check-proto check-imports check-types
+
+.PHONY: check $(CHECKS)
+check: $(CHECKS)  ## format, lint, types, import rules, proto lint and freshness
+
+check-format: setup
 	$(BIN)/ruff format --check
+
+check-lint: setup
 	$(BIN)/ruff check
+
+check-house: setup
 	$(BIN)/python tools/check_house.py
+
+check-proto: setup
 	$(BIN)/python proto/generate.py --check
 	$(BIN)/python proto/check.py
+
+check-imports: setup
 	$(BIN)/lint-imports
+
+check-types: setup
 	$(BIN)/mypy
 
 .PHONY: check-alone

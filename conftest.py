@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 
 import pytest
 
@@ -46,8 +46,10 @@ def _refuse(reason: str) -> None:
     pytest.skip(reason)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Name what was skipped and for want of what, each once."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Generator[None, None, None]:
+    """Name what was skipped and for want of what, each once, after all else."""
+    yield
     skipped: Iterable[pytest.TestReport | pytest.CollectReport] = terminalreporter.stats.get("skipped", ())
     for line in sorted({_skipped(report) for report in skipped}):
         terminalreporter.write_line(line)
