@@ -1,0 +1,264 @@
+"""Settings: environment variables, read once, refused all at once.
+
+`WAYBILL_` is for what all services share, a service's own prefix for the rest.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+# A key with a dot is a proto package, and its value the service that owns it.
+DEFAULT_ROUTES = (
+    "metrics=127.0.0.1:50051,notify=127.0.0.1:50052,reports=127.0.0.1:50053,"
+    "opentelemetry.proto.collector.metrics.v1=metrics"
+)
+
+_SECRET_WORDS = ("url", "secret", "password", "token", "key")
+_MAX_SHOWN = 80
+_MAX_PORT = 65_535
+
+
+class SettingsError(Exception):
+    """The settings are wrong."""
+
+    def __init__(self, problems: Mapping[str, str]) -> None:
+        self.problems = dict(problems)
+        super().__init__("\n".join(f"{variable}: {problem}" for variable, problem in self.problems.items()))
+
+
+def split_list(value: Any) -> Any:
+    """`a, b` as ("a", "b"); what is no text is left as it is."""
+    if not isinstance(value, str):
+        return value
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def split_pairs(value: Any) -> Any:
+    """`a=1,b=2` as a dict; what is no text is left as it is."""
+    if not isinstance(value, str):
+        return value
+    pairs = [part.partition("=") for part in split_list(value)]
+    if not all(key.strip() and equals and item.strip() for key, equals, item in pairs):
+        raise ValueError("expected name=value pairs with commas between them")
+    return {key.strip(): item.strip() for key, _, item in pairs}
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """The parts of `host:port` or `[v6]:port`; raises ValueError for anything else."""
+    host, colon, port = address.rpartition(":")
+    if not (colon and host and port.isascii() and port.isdigit() and int(port) <= _MAX_PORT):
+        raise ValueError("expected host:port with a port from 0 to 65535")
+    if ":" in host and not (host.startswith("[") and host.endswith("]")):
+        raise ValueError("expected an IPv6 address in brackets: [::1]:50051")
+    return host.strip("[]"), int(port)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches that host; a name other than localhost does not count."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _address(value: str) -> str:
+    if value:
+        host_and_port(value)
+    return value
+
+
+def _redis_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"redis", "rediss", "unix"}:
+        raise ValueError("expected redis://host:port/db, rediss:// for TLS, or unix:///path")
+    if parts.scheme != "unix" and (not parts.hostname or parts.port == 0):
+        raise ValueError("expected a host: redis://host:port/db")
+    return value
+
+
+def _database_url(value: str) -> str:
+    scheme = urlsplit(value).scheme
+    if value and scheme not in {"sqlite", "postgresql", "postgresql+psycopg"}:
+        raise ValueError("expected sqlite:///path or postgresql://user@host/name; empty for the default")
+    return value
+
+
+def _routes(value: dict[str, str]) -> dict[str, str]:
+    for key, target in value.items():
+        if "." not in key:
+            host_and_port(target)
+        elif target not in value:
+            raise ValueError(f"{key}: its owner {target!r} has no route of its own")
+    return value
+
+
+Address = Annotated[str, AfterValidator(_address)]
+CommaList = Annotated[tuple[str, ...], BeforeValidator(split_list)]
+Pairs = Annotated[dict[str, str], BeforeValidator(split_pairs)]
+Folder = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
+
+
+class _Settings(BaseSettings):
+    # Lists and tables are written with commas, not as JSON: the fields' validators read them.
+    model_config = SettingsConfigDict(enable_decoding=False, extra="ignore", frozen=True)
+
+
+class WaybillSettings(_Settings):
+    """What all services share; prefix WAYBILL_."""
+
+    model_config = SettingsConfigDict(env_prefix="WAYBILL_")
+
+    redis_url: Annotated[str, AfterValidator(_redis_url)] = "redis://127.0.0.1:6379/0"
+    state_dir: Folder = Path("~/.local/state/waybill")
+    # Where the owner of each service, and of each further proto package, listens.
+    routes: Annotated[Pairs, AfterValidator(_routes)] = Field(default_factory=lambda: split_pairs(DEFAULT_ROUTES))
+    durability: Literal["always", "everysec", "replicated"] = "always"
+    insecure: bool = False
+    lease_seconds: float = Field(15.0, ge=0.5, le=3_600)
+    # SQLite files and folders under state_dir are shared by every machine that uses this Redis.
+    shared_state_dir: bool = False
+    max_payload_bytes: int = Field(1 << 20, ge=1_024, le=64 << 20)
+    max_result_bytes: int = Field(1 << 20, ge=1_024, le=64 << 20)
+    # How long a process that is told to end lets running calls finish.
+    grace_seconds: float = Field(10.0, ge=0, le=600)
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "console"] = "json"
+    # PEM files for every listener and every channel between services; all three or none.
+    tls_cert_file: Path | None = None
+    tls_key_file: Path | None = None
+    tls_ca_file: Path | None = None
+
+    @property
+    def targets(self) -> dict[str, str]:
+        """Service to address."""
+        return {key: target for key, target in self.routes.items() if "." not in key}
+
+    @property
+    def packages(self) -> dict[str, str]:
+        """Proto package to the service that owns it, beside `waybill.<service>.v1`."""
+        return {key: owner for key, owner in self.routes.items() if "." in key}
+
+    @property
+    def tls(self) -> bool:
+        return self.tls_cert_file is not None
+
+    @property
+    def redis_is_local(self) -> bool:
+        parts = urlsplit(self.redis_url)
+        host = parts.hostname or ""
+        return parts.scheme == "unix" or is_loopback(host) or host == socket.gethostname().lower()
+
+
+class ServiceSettings(_Settings):
+    """What every service has; a service subclasses it with its own env_prefix."""
+
+    listen: Address
+    # Serves health alone, without TLS, for probes. Empty: nowhere.
+    health_listen: Address = ""
+    # Empty: SQLite in the state directory.
+    database_url: Annotated[str, AfterValidator(_database_url)] = ""
+    # Empty: what the service's app says.
+    worker_pool: Literal["", "prefork", "threads", "solo"] = ""
+    # 0: what the service's app says.
+    worker_concurrency: int = Field(0, ge=0, le=1_000)
+    waybill: WaybillSettings = Field(default_factory=WaybillSettings)
+
+    @property
+    def service(self) -> str:
+        """The service's name: its prefix in lower case."""
+        return prefix_of(type(self)).rstrip("_").lower()
+
+    @property
+    def folder(self) -> Path:
+        """The service's own part of the state directory."""
+        return self.waybill.state_dir / self.service
+
+    @property
+    def database(self) -> str:
+        """The database's URL, the default filled in."""
+        return self.database_url or f"sqlite:///{self.folder / f'{self.service}.db'}"
+
+    def stored_locally(self) -> tuple[str, ...]:
+        """The variables whose value is a file or folder; a service that has more than the database adds them."""
+        local = self.database.startswith("sqlite:")
+        return (f"{prefix_of(type(self))}DATABASE_URL",) if local else ()
+
+
+S = TypeVar("S", bound=_Settings)
+
+
+def load(cls: type[S]) -> S:
+    """The settings of a class from the environment; raises SettingsError with every bad variable."""
+    problems: dict[str, str] = {}
+    if not issubclass(cls, ServiceSettings):
+        return _loaded(_read(cls, problems), problems)
+    waybill = _read(WaybillSettings, problems)
+    settings = _read(cls, problems, waybill=waybill or WaybillSettings.model_construct())
+    if waybill is not None and settings is not None:
+        problems.update(contradictions(settings))
+    return _loaded(settings, problems)
+
+
+def prefix_of(cls: type[BaseSettings]) -> str:
+    """What the names of its variables begin with."""
+    return str(cls.model_config.get("env_prefix", ""))
+
+
+def contradictions(settings: ServiceSettings) -> Iterator[tuple[str, str]]:
+    """Variables that are right alone and wrong together, each with what to set."""
+    waybill = settings.waybill
+    local = settings.stored_locally()
+    if local and not waybill.redis_is_local and not waybill.shared_state_dir:
+        yield (
+            "WAYBILL_REDIS_URL",
+            (
+                f"names another machine while {' and '.join(local)} keep state on this one; give those a URL "
+                "that every machine reaches, or set WAYBILL_SHARED_STATE_DIR=1 if all of them share the folder"
+            ),
+        )
+    files = {name: getattr(waybill, name) for name in ("tls_cert_file", "tls_key_file", "tls_ca_file")}
+    for name, path in files.items():
+        if any(files.values()) and not (path and path.is_file()):
+            yield f"WAYBILL_{name.upper()}", "expected a PEM file; TLS needs certificate, key and CA"
+    if not is_loopback(host_and_port(settings.listen)[0]) and not waybill.tls and not waybill.insecure:
+        yield (
+            f"{prefix_of(type(settings))}LISTEN",
+            (
+                f"{settings.listen} is reachable from other machines: set WAYBILL_TLS_CERT_FILE, "
+                "WAYBILL_TLS_KEY_FILE and WAYBILL_TLS_CA_FILE, or WAYBILL_INSECURE=1 to go without"
+            ),
+        )
+
+
+def _loaded(settings: S | None, problems: Mapping[str, str]) -> S:
+    if problems or settings is None:
+        raise SettingsError(problems)
+    return settings
+
+
+def _read(cls: type[S], problems: dict[str, str], **given: Any) -> S | None:
+    try:
+        return cls(**given)
+    except ValidationError as error:
+        for found in error.errors():
+            variable = str(found["loc"][0]).upper() if found["loc"] else "*"
+            problems.setdefault(f"{prefix_of(cls)}{variable}", _problem(variable, found))
+    return None
+
+
+def _problem(variable: str, found: ErrorDetails) -> str:
+    if found["type"] == "missing":
+        return "is required"
+    expected = found["msg"].removeprefix("Value error, ")
+    if any(word in variable.lower() for word in _SECRET_WORDS):
+        return expected
+    return f"{expected} (it is {str(found['input'])[:_MAX_SHOWN]!r})"

@@ -1,0 +1,147 @@
+"""Settings: read from the environment, refused all at once."""
+
+import os
+
+import pytest
+from chassis import settings
+from chassis.settings import CommaList, ServiceSettings, SettingsError, WaybillSettings, load
+from pydantic_settings import SettingsConfigDict
+
+
+class DepotSettings(ServiceSettings):
+    model_config = SettingsConfigDict(env_prefix="DEPOT_")
+
+    listen: settings.Address = "127.0.0.1:50099"
+    docks: CommaList = ("a",)
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch):
+    for name in list(os.environ):
+        if name.startswith(("WAYBILL_", "DEPOT_")):
+            monkeypatch.delenv(name)
+    return monkeypatch
+
+
+def problems(**variables):
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        with pytest.raises(SettingsError) as raised:
+            load(DepotSettings)
+    return raised.value.problems
+
+
+def test_nothing_needs_to_be_set():
+    """On one machine the defaults stand."""
+    loaded = load(DepotSettings)
+
+    assert loaded.service == "depot"
+    assert loaded.database == f"sqlite:///{loaded.waybill.state_dir}/depot/depot.db"
+    assert loaded.waybill.targets["metrics"] == "127.0.0.1:50051"
+    assert loaded.waybill.packages == {"opentelemetry.proto.collector.metrics.v1": "metrics"}
+
+
+def test_every_bad_variable_is_named_at_once():
+    """One start tells all that has to be mended, shared variables and the service's own."""
+    found = problems(
+        WAYBILL_LEASE_SECONDS="soon",
+        WAYBILL_DURABILITY="sometimes",
+        WAYBILL_ROUTES="metrics",
+        WAYBILL_REDIS_URL="http://127.0.0.1",
+        DEPOT_LISTEN="nowhere",
+        DEPOT_WORKER_CONCURRENCY="-1",
+    )
+
+    assert sorted(found) == [
+        "DEPOT_LISTEN",
+        "DEPOT_WORKER_CONCURRENCY",
+        "WAYBILL_DURABILITY",
+        "WAYBILL_LEASE_SECONDS",
+        "WAYBILL_REDIS_URL",
+        "WAYBILL_ROUTES",
+    ]
+    assert "'always'" in found["WAYBILL_DURABILITY"]
+    assert "host:port" in found["DEPOT_LISTEN"]
+
+
+def test_a_secret_is_not_repeated():
+    """What a URL holds does not reach the terminal."""
+    found = problems(DEPOT_DATABASE_URL="mysql://user:hunter2@db/x")
+
+    assert "hunter2" not in str(found)
+    assert "postgresql" in found["DEPOT_DATABASE_URL"]
+
+
+def test_lists_and_tables_are_written_with_commas(environment):
+    """No variable has to hold JSON."""
+    environment.setenv("DEPOT_DOCKS", "north, south")
+    environment.setenv("WAYBILL_ROUTES", "depot=[::1]:1,some.proto=depot")
+
+    loaded = load(DepotSettings)
+
+    assert loaded.docks == ("north", "south")
+    assert loaded.waybill.targets == {"depot": "[::1]:1"}
+
+
+def test_a_package_needs_an_owner_with_a_route():
+    """A package whose owner nobody can reach is a mistake in the table."""
+    assert "WAYBILL_ROUTES" in problems(WAYBILL_ROUTES="depot=127.0.0.1:1,some.proto=nobody")
+
+
+def test_a_remote_redis_refuses_local_state(environment):
+    """Workers on several machines must not each keep a database of their own."""
+    found = problems(WAYBILL_REDIS_URL="redis://redis.example:6379/0")
+    assert "DEPOT_DATABASE_URL" in found["WAYBILL_REDIS_URL"]
+
+    environment.setenv("WAYBILL_REDIS_URL", "redis://redis.example:6379/0")
+    environment.setenv("DEPOT_DATABASE_URL", "postgresql://depot@db/depot")
+    assert load(DepotSettings).database == "postgresql://depot@db/depot"
+
+
+def test_a_shared_folder_allows_a_remote_redis(environment):
+    """The folder may be declared shared."""
+    environment.setenv("WAYBILL_REDIS_URL", "redis://redis.example:6379/0")
+    environment.setenv("WAYBILL_SHARED_STATE_DIR", "1")
+
+    assert load(DepotSettings).database.startswith("sqlite:")
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:1", "[::]:1", "10.1.2.3:1", "depot.example:1"])
+def test_an_open_listener_is_refused_and_told_what_to_set(listen):
+    """Beyond loopback, a listener needs TLS or the word that it is meant to be open."""
+    problem = problems(DEPOT_LISTEN=listen)["DEPOT_LISTEN"]
+
+    assert "WAYBILL_TLS_CERT_FILE" in problem
+    assert "WAYBILL_INSECURE=1" in problem
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "localhost:1"])
+def test_a_loopback_listener_needs_nothing(environment, listen):
+    """Nobody but this machine reaches it."""
+    environment.setenv("DEPOT_LISTEN", listen)
+
+    assert load(DepotSettings).listen == listen
+
+
+def test_insecure_opens_a_listener(environment):
+    """WAYBILL_INSECURE=1 is the operator's word."""
+    environment.setenv("DEPOT_LISTEN", "0.0.0.0:1")
+    environment.setenv("WAYBILL_INSECURE", "1")
+
+    assert load(DepotSettings).waybill.insecure
+
+
+def test_tls_needs_all_its_files(tmp_path):
+    """A certificate without its key or CA is refused, each missing one by name."""
+    certificate = tmp_path / "cert.pem"
+    certificate.write_text("-")
+
+    found = problems(WAYBILL_TLS_CERT_FILE=str(certificate))
+
+    assert sorted(found) == ["WAYBILL_TLS_CA_FILE", "WAYBILL_TLS_KEY_FILE"]
+
+
+def test_the_shared_settings_load_alone():
+    """Programs that are no service read what all share."""
+    assert load(WaybillSettings).lease_seconds == 15.0
