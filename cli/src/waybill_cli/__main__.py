@@ -1,0 +1,78 @@
+"""The `waybill` command."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import click
+from chassis.settings import SettingsError
+from rich.console import Console
+
+from waybill_cli import settings, up
+from waybill_cli.plan import LISTENERS, SERVICES, PlanError, make_plan
+from waybill_cli.views import JsonView, LineView, LiveView, StackView
+
+_FOLDER = click.Path(file_okay=False, path_type=Path)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="waybill-cli")
+def main() -> None:
+    """Celery work behind gRPC: start a stack, hand it work, follow it."""
+
+
+@main.command("up")
+@click.option("--state-dir", type=_FOLDER, help="Where the stack keeps everything. Default: WAYBILL_STATE_DIR.")
+@click.option("--port-base", type=click.IntRange(1, 65_000), help="First of a row of ports, for a second stack.")
+@click.option("--listen", multiple=True, metavar="NAME=HOST:PORT", help=f"One of {', '.join(LISTENERS)}; repeatable.")
+@click.option("--no-dashboard", is_flag=True, help="Without dashboard and trace receiver.")
+@click.option("--only", multiple=True, type=click.Choice(list(SERVICES)), help="Only this service; repeatable.")
+@click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Workers of each service.")
+@click.option("--grace", type=click.IntRange(0, 3_600), default=45, show_default=True, help="Seconds to drain in.")
+@click.option("--json", "as_json", is_flag=True, help="JSON lines, the services' own untouched.")
+def up_command(  # noqa: PLR0913 - one parameter for each option
+    *,
+    state_dir: Path | None,
+    port_base: int | None,
+    listen: tuple[str, ...],
+    no_dashboard: bool,
+    only: tuple[str, ...],
+    workers: int,
+    grace: int,
+    as_json: bool,
+) -> None:
+    """Start a whole stack on this machine, until Ctrl-C."""
+    try:
+        plan = make_plan(
+            settings.environment(),
+            (state_dir or settings.state_dir()).absolute(),
+            only=only,
+            dashboard=not no_dashboard,
+            port_base=port_base,
+            listen=dict(_pair(item) for item in listen),
+            workers=workers,
+        )
+    except (PlanError, SettingsError) as error:
+        raise click.UsageError(str(error)) from error
+    sys.exit(asyncio.run(up.run(plan, _view(as_json=as_json), grace=timedelta(seconds=grace))))
+
+
+def _view(*, as_json: bool) -> StackView:
+    console = Console()
+    if as_json:
+        return JsonView(sys.stdout)
+    return LiveView(console) if console.is_terminal else LineView(console)
+
+
+def _pair(item: str) -> tuple[str, str]:
+    name, equals, address = item.partition("=")
+    if not equals:
+        raise click.UsageError(f"--listen {item}: expected NAME=HOST:PORT")
+    return name, address
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+"""What a stack on this machine consists of: addresses, environment, processes; decided before anything starts."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from chassis.settings import host_and_port, split_pairs
+
+from waybill_cli import readiness
+from waybill_cli.processes import ProcessSpec, Stage
+
+OTLP_METRICS_PACKAGE = "opentelemetry.proto.collector.metrics.v1"
+
+# Service, and the processes that it has beside gateway and worker.
+SERVICES: Mapping[str, tuple[str, ...]] = {
+    "metrics": ("scheduler",),
+    "notify": ("subscriber",),
+    "reports": ("subscriber",),
+}
+# Listener: the variable that sets it, its default, its place above --port-base.
+LISTENERS: Mapping[str, tuple[str, str, int]] = {
+    "metrics": ("METRICS_LISTEN", "127.0.0.1:50051", 0),
+    "notify": ("NOTIFY_LISTEN", "127.0.0.1:50052", 1),
+    "reports": ("REPORTS_LISTEN", "127.0.0.1:50053", 2),
+    "dashboard": ("DASHBOARD_LISTEN", "127.0.0.1:8080", 3),
+    "traces": ("DASHBOARD_TRACES_LISTEN", "127.0.0.1:50059", 4),
+}
+
+
+class PlanError(Exception):
+    """What was asked for contradicts itself."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One stack. `addresses` holds the listeners that this stack opens, by their names in LISTENERS."""
+
+    services: tuple[str, ...]
+    addresses: Mapping[str, str]
+    state_dir: Path
+    environment: Mapping[str, str]
+    # None: an embedded Valkey is started.
+    redis_url: str | None
+    workers: int = 1
+
+    @property
+    def gateway(self) -> str:
+        """A gateway through which every service is reached."""
+        return self.addresses[self.services[0]]
+
+
+def make_plan(
+    environment: Mapping[str, str],
+    state_dir: Path,
+    *,
+    only: Collection[str] = (),
+    dashboard: bool = True,
+    port_base: int | None = None,
+    listen: Mapping[str, str] | None = None,
+    workers: int = 1,
+) -> Plan:
+    """The stack that these options and this environment describe; raises PlanError."""
+    services = tuple(service for service in SERVICES if not only or service in only)
+    if not services:
+        raise PlanError(f"--only names no service; expected one or more of {', '.join(SERVICES)}")
+    opened = [*services, *(("dashboard", "traces") if dashboard else ())]
+    if not environment.get("WAYBILL_REDIS_URL") and environment.get("WAYBILL_DURABILITY") == "replicated":
+        raise PlanError("WAYBILL_DURABILITY=replicated: the embedded Valkey has no replica; set WAYBILL_REDIS_URL")
+    if unknown := sorted(set(listen or {}) - LISTENERS.keys()):
+        raise PlanError(f"--listen {unknown[0]}: expected one of {', '.join(LISTENERS)}")
+    return Plan(
+        services=services,
+        addresses={name: _address(name, environment, port_base, listen or {}) for name in opened},
+        state_dir=state_dir,
+        environment=environment,
+        redis_url=environment.get("WAYBILL_REDIS_URL") or None,
+        workers=workers,
+    )
+
+
+def clashes(plan: Plan) -> Iterator[str]:
+    """A line for every listener that cannot be opened, naming what sets it."""
+    seen: dict[str, str] = {}
+    for name, address in plan.addresses.items():
+        if address in seen:
+            yield f"{name} and {seen[address]} would both listen on {address}: set {LISTENERS[name][0]}"
+        elif problem := _why_not(address):
+            yield f"{address} {problem}: set {LISTENERS[name][0]}, --listen {name}=HOST:PORT or --port-base"
+        seen[address] = name
+
+
+def environment_of(plan: Plan, redis_url: str) -> dict[str, str]:
+    """The whole environment of the stack's processes."""
+    routes = {
+        **split_pairs(plan.environment.get("WAYBILL_ROUTES", "")),
+        **{service: plan.addresses[service] for service in plan.services},
+    }
+    if "metrics" in routes:
+        routes[OTLP_METRICS_PACKAGE] = "metrics"
+    return {
+        **plan.environment,
+        **{LISTENERS[name][0]: address for name, address in plan.addresses.items()},
+        **_telemetry(plan),
+        "WAYBILL_REDIS_URL": redis_url,
+        "WAYBILL_STATE_DIR": str(plan.state_dir),
+        "WAYBILL_ROUTES": ",".join(f"{key}={target}" for key, target in routes.items()),
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def processes(plan: Plan, redis_url: str) -> list[ProcessSpec]:
+    """Every process of the stack but Valkey."""
+    environment = environment_of(plan, redis_url)
+    return [*_of_services(plan, environment), *_of_dashboard(plan, environment)]
+
+
+def _of_services(plan: Plan, environment: Mapping[str, str]) -> Iterator[ProcessSpec]:
+    for service in plan.services:
+        gateway = plan.addresses[service]
+
+        def spec(
+            role: str, stage: Stage, check: readiness.Check, address: str = "", *, service: str = service
+        ) -> ProcessSpec:
+            command = (sys.executable, "-m", f"{service}_service", role.partition(" ")[0])
+            return ProcessSpec(f"{service} {role}", command, environment, stage, check, address)
+
+        yield spec("gateway", Stage.GATEWAY, readiness.gateway_serves(gateway), gateway)
+        for role in _worker_names(plan.workers):
+            yield spec(role, Stage.WORKER, readiness.worker_is_listed(gateway))
+        for role in SERVICES[service]:
+            yield spec(role, Stage.INTAKE, readiness.runs)
+
+
+def _of_dashboard(plan: Plan, environment: Mapping[str, str]) -> Iterator[ProcessSpec]:
+    for name, role, check in _DASHBOARD_PROCESSES:
+        if address := plan.addresses.get(name):
+            command = (sys.executable, "-m", "dashboard_service", role)
+            yield ProcessSpec(f"dashboard {role}", command, environment, Stage.DASHBOARD, check(address), address)
+
+
+_DASHBOARD_PROCESSES: tuple[tuple[str, str, Callable[[str], readiness.Check]], ...] = (
+    ("dashboard", "web", readiness.accepts_connections),
+    ("traces", "traces", readiness.accepts_connections),
+)
+
+
+def _worker_names(count: int) -> list[str]:
+    return ["worker"] if count == 1 else [f"worker {number}" for number in range(1, count + 1)]
+
+
+def _telemetry(plan: Plan) -> dict[str, str]:
+    """Spans go to the stack's own receiver unless the environment names another."""
+    receiver = plan.addresses.get("traces")
+    if receiver is None or any(name in plan.environment for name in _OTLP_ENDPOINTS):
+        return {}
+    return {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{receiver}", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
+
+
+_OTLP_ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+
+
+def _address(name: str, environment: Mapping[str, str], port_base: int | None, listen: Mapping[str, str]) -> str:
+    variable, default, offset = LISTENERS[name]
+    based = f"127.0.0.1:{port_base + offset}" if port_base is not None else None
+    address = listen.get(name) or based or environment.get(variable) or default
+    try:
+        host_and_port(address)
+    except ValueError as error:
+        raise PlanError(f"{variable} {address}: {error}") from None
+    return address
+
+
+def _why_not(address: str) -> str:
+    host, port = host_and_port(address)
+    try:
+        family, _, _, _, target = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(target)
+    except OSError as error:
+        return "is in use" if error.errno == errno.EADDRINUSE else f"cannot be opened ({error.strerror})"
+    return ""
