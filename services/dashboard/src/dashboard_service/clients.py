@@ -1,0 +1,158 @@
+"""Other services, as this one calls them: one channel to each gateway, and one to the trace receiver.
+
+Channels are opened by the process that uses them, after gunicorn has forked.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Generic, TypeVar
+
+import grpc
+from chassis.errors import NotFound
+from google.longrunning import operations_pb2_grpc
+from google.protobuf import message_factory
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message import Message
+from grpc_health.v1 import health_pb2_grpc
+from waybill.admin.v1 import admin_pb2_grpc
+from waybill.events.v1 import events_pb2_grpc
+from waybill.traces.v1 import traces_pb2_grpc
+
+from dashboard_service.problems import Problem, of_call
+from dashboard_service.settings import DashboardSettings
+
+# A page shows what it has after this long; a form or an API call waits longer.
+PAGE_TIMEOUT = timedelta(seconds=3)
+CALL_TIMEOUT = timedelta(seconds=10)
+
+# A gateway that has vanished without a word is noticed although nothing is being sent.
+_OPTIONS = (
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 3_000),
+    ("grpc.max_receive_message_length", 16 << 20),
+    ("grpc.enable_http_proxy", 0),
+)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """The stubs of one service."""
+
+    service: str
+    channel: grpc.Channel
+    operations: Any
+    health: Any
+    events: events_pb2_grpc.EventServiceStub
+    queues: admin_pb2_grpc.QueueServiceStub
+    workers: admin_pb2_grpc.WorkerServiceStub
+    dead_letters: admin_pb2_grpc.DeadLetterServiceStub
+
+    def call(self, method: MethodDescriptor, request: Message, metadata: tuple[tuple[str, str], ...] = ()) -> Message:
+        """Any unary method by its descriptor; raises grpc.RpcError."""
+        invoke = self.channel.unary_unary(
+            f"/{method.containing_service.full_name}/{method.name}",
+            request_serializer=type(request).SerializeToString,
+            response_deserializer=message_factory.GetMessageClass(method.output_type).FromString,
+        )
+        answer: Message = invoke(request, timeout=CALL_TIMEOUT.total_seconds(), metadata=metadata)
+        return answer
+
+
+def gateway(service: str, channel: grpc.Channel) -> Gateway:
+    """The stubs of a service over a channel to its gateway."""
+    return Gateway(
+        service=service,
+        channel=channel,
+        operations=operations_pb2_grpc.OperationsStub(channel),
+        health=health_pb2_grpc.HealthStub(channel),
+        events=events_pb2_grpc.EventServiceStub(channel),
+        queues=admin_pb2_grpc.QueueServiceStub(channel),
+        workers=admin_pb2_grpc.WorkerServiceStub(channel),
+        dead_letters=admin_pb2_grpc.DeadLetterServiceStub(channel),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Answers(Generic[T]):
+    """What each service answered to the same question, or why it did not."""
+
+    by_service: Mapping[str, T]
+    problems: Mapping[str, Problem]
+
+
+@dataclass(frozen=True, slots=True)
+class Pending(Generic[T]):
+    """A question that is under way to several services."""
+
+    calls: Mapping[str, grpc.Future[T]]
+
+    def answers(self) -> Answers[T]:
+        """Wait for all of them, each within the timeout of its call."""
+        answers: dict[str, T] = {}
+        problems: dict[str, Problem] = {}
+        for service, call in self.calls.items():
+            try:
+                answers[service] = call.result()
+            except grpc.RpcError as error:
+                problems[service] = of_call(error)
+        return Answers(answers, problems)
+
+
+@dataclass(slots=True)
+class Clients:
+    """Every gateway by its service, in the order of their names."""
+
+    gateways: dict[str, Gateway]
+    traces: traces_pb2_grpc.TraceServiceStub | None = None
+    _channels: list[grpc.Channel] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[Gateway]:
+        return iter(self.gateways.values())
+
+    def of(self, service: str) -> Gateway:
+        """The gateway of a service; raises NotFound for one without a route."""
+        found = self.gateways.get(service)
+        if found is None:
+            known = ", ".join(self.gateways)
+            raise NotFound(
+                f"there is no service {service!r}; WAYBILL_ROUTES names {known}",
+                reason="SERVICE_NOT_FOUND",
+                metadata={"service": service},
+                domain="dashboard",
+            )
+        return found
+
+    def ask(self, question: Callable[[Gateway], grpc.Future[T]], services: Collection[str] = ()) -> Pending[T]:
+        """Start one call to all services, or to those named; `question` returns the call's future."""
+        return Pending({each.service: question(each) for each in self if not services or each.service in services})
+
+    def close(self) -> None:
+        for channel in self._channels:
+            channel.close()
+
+
+def connect(settings: DashboardSettings) -> Clients:
+    """Channels to every service of WAYBILL_ROUTES. Nothing is sent before the first call."""
+    channels = {service: _open(target, settings) for service, target in sorted(settings.waybill.targets.items())}
+    traces = _open(settings.traces_target, settings) if settings.traces_target else None
+    return Clients(
+        gateways={service: gateway(service, channel) for service, channel in channels.items()},
+        traces=traces_pb2_grpc.TraceServiceStub(traces) if traces else None,
+        _channels=[*channels.values(), *([traces] if traces else [])],
+    )
+
+
+def _open(target: str, settings: DashboardSettings) -> grpc.Channel:
+    if not settings.waybill.tls:
+        return grpc.insecure_channel(target, options=_OPTIONS)
+    return grpc.secure_channel(target, _credentials(settings), options=_OPTIONS)
+
+
+def _credentials(settings: DashboardSettings) -> grpc.ChannelCredentials:
+    files = (settings.waybill.tls_ca_file, settings.waybill.tls_key_file, settings.waybill.tls_cert_file)
+    return grpc.ssl_channel_credentials(*(path.read_bytes() for path in files if path))

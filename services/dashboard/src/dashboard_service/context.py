@@ -1,0 +1,26 @@
+"""What every view stands on: the settings, the clients and the live hub of this process."""
+
+from dataclasses import dataclass
+from typing import cast
+
+from flask import current_app
+
+from dashboard_service.clients import Clients
+from dashboard_service.live import Hub
+from dashboard_service.settings import DashboardSettings
+
+KEY = "dashboard"
+
+
+@dataclass(frozen=True, slots=True)
+class Dashboard:
+    """One per process."""
+
+    settings: DashboardSettings
+    clients: Clients
+    hub: Hub
+
+
+def current() -> Dashboard:
+    """That of the application which handles this request."""
+    return cast("Dashboard", current_app.extensions[KEY])

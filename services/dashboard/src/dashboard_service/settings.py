@@ -1,0 +1,67 @@
+"""The dashboard's settings; prefix DASHBOARD_."""
+
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from chassis.settings import Address, CommaList, ServiceSettings, SettingsError, host_and_port, is_loopback, load
+from pydantic import AfterValidator, Field
+from pydantic_settings import SettingsConfigDict
+
+_LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
+
+
+def _web_url(value: str) -> str:
+    parts = urlsplit(value)
+    if value and not (parts.scheme in {"http", "https"} and parts.hostname):
+        raise ValueError("expected http://host or https://host, or nothing for no link")
+    return value.rstrip("/")
+
+
+class DashboardSettings(ServiceSettings):
+    """Both processes read these: `web` serves the pages, `traces` receives spans."""
+
+    model_config = SettingsConfigDict(env_prefix="DASHBOARD_")
+
+    listen: Address = "127.0.0.1:8080"
+    # Names under which a browser may reach it, beside those of the loopback interface and the host of `listen`.
+    hosts: CommaList = ()
+    web_workers: int = Field(1, ge=1, le=64)
+    # Threads for pages and calls, per worker; each live stream has a thread beside these.
+    threads: int = Field(8, ge=2, le=256)
+    # Live streams per worker; one more is refused until one ends.
+    max_streams: int = Field(48, ge=1, le=1_000)
+    # Pages link to it when set: the address of Jaeger's pages.
+    jaeger_url: Annotated[str, AfterValidator(_web_url)] = ""
+    traces_listen: Address = "127.0.0.1:50054"
+    # Where the web process asks for traces. Empty: it shows none.
+    traces_target: Address = "127.0.0.1:50054"
+    traces_max_spans: int = Field(100_000, ge=100)
+    traces_max_traces: int = Field(10_000, ge=10)
+
+    def stored_locally(self) -> tuple[str, ...]:
+        """None: the dashboard keeps nothing."""
+        return ()
+
+    @property
+    def trusted_hosts(self) -> tuple[str, ...]:
+        """Values of the Host header that are answered; another one is a page that borrows this address."""
+        host = host_and_port(self.listen)[0]
+        own = () if host in {"0.0.0.0", "::"} else (f"[{host}]" if ":" in host else host,)  # noqa: S104
+        return tuple(dict.fromkeys((*_LOOPBACK_NAMES, *own, *self.hosts)))
+
+
+def read() -> DashboardSettings:
+    """From the environment; raises SettingsError with every bad variable.
+
+    The dashboard has no authentication of its own: a listener beyond loopback needs WAYBILL_INSECURE.
+    """
+    settings = load(DashboardSettings)
+    problems = {
+        f"DASHBOARD_{name}": f"{address} is reachable from other machines and the dashboard asks nobody who they are: "
+        "listen on loopback behind a proxy that does, or set WAYBILL_INSECURE=1"
+        for name, address in (("LISTEN", settings.listen), ("TRACES_LISTEN", settings.traces_listen))
+        if not is_loopback(host_and_port(address)[0]) and not settings.waybill.insecure
+    }
+    if problems:
+        raise SettingsError(problems)
+    return settings
