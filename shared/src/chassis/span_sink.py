@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -103,19 +104,24 @@ class SpanSink:
     def _run(self) -> None:
         closing = False
         while not closing:
-            batch = [self._queue.get()]
-            deadline = threading.Event()
-            while len(batch) < BATCH_LIMIT and batch[-1] is not None:
-                try:
-                    batch.append(self._queue.get(timeout=BATCH_WAIT_SECONDS))
-                except queue.Empty:
-                    break
+            batch = self._next_batch()
             closing = batch[-1] is None
             spans = [span for span in batch if span is not None]
             if spans:
-                self._send_with_retries(spans, deadline)
+                self._send_with_retries(spans)
 
-    def _send_with_retries(self, spans: list[trace_pb2.Span], pause: threading.Event) -> None:
+    def _next_batch(self) -> list[trace_pb2.Span | None]:
+        batch = [self._queue.get()]
+        deadline = time.monotonic() + BATCH_WAIT_SECONDS
+        while len(batch) < BATCH_LIMIT and batch[-1] is not None:
+            try:
+                batch.append(self._queue.get(timeout=max(0.0, deadline - time.monotonic())))
+            except queue.Empty:
+                break
+        return batch
+
+    def _send_with_retries(self, spans: list[trace_pb2.Span]) -> None:
+        pause = threading.Event()
         for attempt in range(1, SEND_ATTEMPTS + 1):
             try:
                 self.send(spans)

@@ -8,6 +8,7 @@ from google.protobuf import any_pb2 as _any_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from waybill.events.v1 import events_pb2 as _events_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -196,3 +197,39 @@ class SpanLink(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SpanLink: _TypeAlias = SpanLink  # noqa: Y015
+
+@_typing.final
+class PublishedEvent(_message.Message):
+    """An event of the service in its event log."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_FIELD_NUMBER: _builtins.int
+    OPERATION_ID_FIELD_NUMBER: _builtins.int
+    PARENT_FIELD_NUMBER: _builtins.int
+    LINKS_FIELD_NUMBER: _builtins.int
+    operation_id: _builtins.str
+    """Id of the operation that owes it."""
+    parent: _builtins.str
+    """Traceparent that the event's `publish` span continues; empty when it has no trace."""
+    @_builtins.property
+    def event(self) -> _events_pb2.Event: ...
+    @_builtins.property
+    def links(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Traceparents that the `publish` span links to."""
+
+    def __init__(
+        self,
+        *,
+        event: _events_pb2.Event | None = ...,
+        operation_id: _builtins.str = ...,
+        parent: _builtins.str = ...,
+        links: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "links", b"links", "operation_id", b"operation_id", "parent", b"parent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PublishedEvent: _TypeAlias = PublishedEvent  # noqa: Y015

@@ -1,0 +1,271 @@
+"""One attempt: what a task is given, and how the engine runs and settles it."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
+
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import Message
+from redis.exceptions import RedisError
+
+from chassis import store_calls
+from chassis.acceptance import Acceptable, Provenance, Submission, acceptance
+from chassis.descriptions import operation_name
+from chassis.errors import Cancelled, DeadlineExceeded, PermanentError
+from chassis.logging import bound, get_logger
+from chassis.retries import Failure, Retry, decide
+from chassis.statuses import reason_of, task_failure
+from chassis.store_calls import AttemptError, Begun, Settlement
+from chassis.telemetry import SpanContext, use_span
+from waybill.operations.v1 import operations_pb2 as ops
+from waybill.store.v1 import store_pb2
+
+if TYPE_CHECKING:
+    from chassis.worker import OperationTask, ServiceApp
+
+M = TypeVar("M", bound=Message)
+
+log = get_logger(__name__)
+
+#: How long a settle is tried while the store is out of reach. Longer than a lease: the token decides, not the clock.
+SETTLE_PATIENCE: Final = timedelta(minutes=5)
+#: Least time between two reports of one attempt that say the same percentage.
+PROGRESS_INTERVAL_SECONDS: Final = 0.2
+#: How often `check` asks the store where no renewal thread runs in this process.
+CHECK_INTERVAL_SECONDS: Final = 1.0
+MAX_ERROR_MESSAGE: Final = 300
+
+
+class FencedOff(Exception):
+    """Another attempt of this operation has begun; this one's results are refused"""
+
+
+class DrainRequested(Exception):
+    """The worker drains; the attempt is given back"""
+
+
+@dataclass(frozen=True, slots=True)
+class FanOut(Generic[M]):
+    """Returned by a task that accepted children: the operation succeeds with `response` when all of them have ended."""
+
+    response: M
+    children: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkItem:
+    """A delivery in the hands of the process that runs it."""
+
+    operation_id: str
+    delivery: str
+    record: bytes
+
+    def encode(self) -> bytes:
+        return b"%s %s %s" % (self.operation_id.encode(), self.delivery.encode(), self.record)
+
+    @classmethod
+    def decode(cls, body: bytes) -> WorkItem:
+        operation_id, delivery, record = body.split(b" ", 2)
+        return cls(operation_id.decode(), delivery.decode(), record)
+
+
+class Attempt:
+    """What a task knows of the attempt that it is, and what it may do as it."""
+
+    def __init__(  # noqa: PLR0913 (facts of one attempt, all named)
+        self, *, app: ServiceApp, record: store_pb2.OperationRecord, number: int, max_attempts: int, token: str, span: SpanContext, timeout: timedelta
+    ) -> None:
+        self.app = app
+        self.operation_id = record.id
+        self.operation = operation_name(app.service, record.id)
+        self.effect_id = record.effect_id
+        self.number = number
+        self.max_attempts = max_attempts
+        self.labels: Mapping[str, str] = dict(record.labels)
+        self.parent = record.parent
+        self.request_id = record.request_id
+        self.deadline = datetime.now(UTC) + timeout
+        self.traceparent = span.traceparent
+        self.token = token
+        self._span = span
+        self._stop = threading.Event()
+        self._stop_error: Exception | None = None
+        self._reported = (-1, "")
+        self._reported_at = 0.0
+
+    def progress(self, percent: int, message: str = "") -> None:
+        """Report how far the work is: 0 to 100, and what is being done. Raises as `check` does."""
+        percent = min(100, max(0, percent))
+        now = time.monotonic()
+        repeated = self._reported[0] == percent and now - self._reported_at < PROGRESS_INTERVAL_SECONDS
+        if (percent, message) == self._reported or repeated:
+            return self.check()
+        self._report(percent, message, now)
+        return None
+
+    def check(self) -> None:
+        """Raise Cancelled when a client asked for it, DeadlineExceeded past the deadline, FencedOff when taken over."""
+        if self._stop.is_set() and self._stop_error is not None:
+            raise self._stop_error
+        if datetime.now(UTC) >= self.deadline:
+            raise DeadlineExceeded("the attempt has used up its timeout", reason="ATTEMPT_TIMEOUT")
+        if time.monotonic() - self._reported_at >= CHECK_INTERVAL_SECONDS:
+            percent, message = self._reported
+            self._report(max(percent, 0), message, time.monotonic())
+
+    def accept(
+        self,
+        task: Acceptable,
+        request: Message,
+        *,
+        key: str,
+        labels: Mapping[str, str] | None = None,
+        priority: int = ops.PRIORITY_UNSPECIFIED,
+    ) -> str:
+        """Accept a child operation of this service; its name. Another attempt with the same key gets the same child."""
+        submission = Submission(
+            task, request, request_id=key, labels=labels or {}, parent=self.operation, priority=priority
+        )
+        provenance = Provenance("", f"child/{self.operation_id}", self._span)
+        (verdict,) = self.app.store.run(store_calls.accept([acceptance(submission, provenance)]))
+        if verdict.verdict == "orphan":
+            raise Cancelled("the operation runs no more", reason="PARENT_ENDED")
+        if verdict.verdict == "reused":
+            raise PermanentError(f"key {key!r} names two different children", reason="CHILD_KEY_REUSED")
+        return operation_name(self.app.service, verdict.operation_id)
+
+    def stop(self, error: Exception) -> None:
+        """Make the next `check` raise `error`. Called by the renewal thread."""
+        self._stop_error = error
+        self._stop.set()
+
+    @property
+    def stopped(self) -> Exception | None:
+        return self._stop_error
+
+    def _report(self, percent: int, message: str, now: float) -> None:
+        try:
+            answer = self.app.store.run(store_calls.progress(self.operation_id, self.token, percent, message[:MAX_ERROR_MESSAGE]))
+        except RedisError:
+            log.warning("progress.unreported", percent=percent)
+            self._reported_at = now
+            return
+        self._reported, self._reported_at = (percent, message), now
+        if answer == store_calls.LOST:
+            self.stop(FencedOff())
+        elif answer == store_calls.CANCEL_REQUESTED:
+            self.stop(Cancelled("a client asked for cancellation"))
+        if self._stop_error is not None:
+            raise self._stop_error
+
+
+def run_attempt(task: OperationTask, item: WorkItem) -> None:
+    """Begin, run, decide, settle. The one place that runs a task for an operation."""
+    app = task.service_app
+    record = store_pb2.OperationRecord.FromString(item.record)
+    with bound(operation=operation_name(app.service, record.id), task=task.name, trace_id=record.trace.trace_id.hex()):
+        span = SpanContext(record.trace.trace_id, secrets.token_bytes(8))
+        token = secrets.token_hex(8)
+        begun = begin(app, item, span, token)
+        if begun is None:
+            return
+        attempt = Attempt(
+            app=app, record=record, number=begun.attempt, max_attempts=begun.max_attempts, token=token, span=span, timeout=task.timeout
+        )
+        with app.running(item, attempt), use_span(span):
+            settlement = conclude(task, attempt, record)
+        settle(app, settlement, attempt)
+
+
+def begin(app: ServiceApp, item: WorkItem, span: SpanContext, token: str) -> Begun | None:
+    """Count the attempt; None when there is nothing to run, or the store cannot be asked (the lease runs out then)."""
+    call = store_calls.begin(item.operation_id, item.delivery, worker=app.worker_name, token=token, span=span.span_id, lease=app.lease)
+    try:
+        begun = app.store.run(call)
+    except RedisError as error:
+        log.warning("attempt.not_begun", error=str(error))
+        return None
+    if isinstance(begun, Begun):
+        log.debug("attempt.began", attempt=begun.attempt)
+        return begun
+    log.info("attempt.gone", why=begun.why)
+    return None
+
+
+def conclude(task: OperationTask, attempt: Attempt, record: store_pb2.OperationRecord) -> Settlement:
+    """Run the task and say how the attempt ended."""
+    try:
+        request = task.request_type()
+        if not record.request.Unpack(request):
+            raise PermanentError(f"the payload is a {record.request.type_url}, not a {request.DESCRIPTOR.full_name}", reason="PAYLOAD_TYPE")
+        answer = task.run(attempt, request)
+        attempt.app.publish_owed(attempt.operation_id)
+        return success(attempt, answer)
+    except Cancelled as error:
+        return failure(task, attempt, error) if attempt.stopped is None else ended(attempt, ops.ATTEMPT_OUTCOME_CANCELLED)
+    except DrainRequested:
+        return ended(attempt, ops.ATTEMPT_OUTCOME_RETURNED)
+    except Exception as error:  # noqa: BLE001 (whatever a task raises is an outcome of the attempt)
+        return failure(task, attempt, error)
+
+
+def success(attempt: Attempt, answer: Message | FanOut[Any] | None) -> Settlement:
+    children, response, outcome = 0, answer, ops.ATTEMPT_OUTCOME_SUCCEEDED
+    if isinstance(answer, FanOut):
+        children, response, outcome = answer.children, answer.response, ops.ATTEMPT_OUTCOME_FANNED_OUT
+    packed = AnyMessage()
+    packed.Pack(cast("Message", response) if response is not None else Empty())
+    result = packed.SerializeToString()
+    limit = attempt.app.waybill.max_result_bytes
+    if len(result) > limit:
+        raise PermanentError(f"the result has {len(result)} bytes, more than the limit of {limit}", reason="RESULT_TOO_LARGE")
+    return Settlement(attempt.operation_id, attempt.token, outcome, children=children, result=result)
+
+
+def failure(task: OperationTask, attempt: Attempt, error: Exception) -> Settlement:
+    """Another attempt, or the end: `retries.decide` on what the error says of itself."""
+    known = task_failure(error, attempt.app.service)
+    transient = known.transient or isinstance(error, DeadlineExceeded)
+    facts = Failure(transient, reason_of(known.status), known.retry_after)
+    decision = decide(attempt.number, attempt.max_attempts, task.policy, facts)
+    attempt_error = AttemptError(
+        known.status.code, known.status.message[:MAX_ERROR_MESSAGE], facts.reason, known.status.SerializeToString()
+    )
+    if isinstance(decision, Retry):
+        log.warning("attempt.retried", attempt=attempt.number, retry_in=decision.delay.total_seconds(), reason=facts.reason, error=str(error))
+        return Settlement(attempt.operation_id, attempt.token, ops.ATTEMPT_OUTCOME_RETRIED, delay=decision.delay, error=attempt_error)
+    log.error("attempt.failed", attempt=attempt.number, reason=facts.reason, error=str(error), exc_info=error)
+    return Settlement(attempt.operation_id, attempt.token, ops.ATTEMPT_OUTCOME_FAILED, error=attempt_error)
+
+
+def ended(attempt: Attempt, outcome: int) -> Settlement:
+    return Settlement(attempt.operation_id, attempt.token, outcome)
+
+
+def settle(app: ServiceApp, settlement: Settlement, attempt: Attempt) -> None:
+    """Settle, however long the store is away: until it answers, or patience ends and the lease has long run out."""
+    patience = time.monotonic() + SETTLE_PATIENCE.total_seconds()
+    pause = threading.Event()
+    delay = 0.1
+    while True:
+        try:
+            (state,) = app.store.run(store_calls.settle([settlement]))
+        except RedisError as error:
+            if time.monotonic() > patience:
+                log.error("attempt.unsettled", attempt=attempt.number, error=str(error))  # noqa: TRY400
+                return
+            pause.wait(delay)
+            delay = min(2.0, delay * 2)
+            continue
+        if state is None:
+            log.warning("attempt.fenced", attempt=attempt.number)
+        else:
+            log.info("attempt.settled", attempt=attempt.number, state=ops.OperationState.Name(state).removeprefix("OPERATION_STATE_"))  # type: ignore[arg-type]
+        return

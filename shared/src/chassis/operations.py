@@ -1,0 +1,199 @@
+"""Accepting operations: what a gateway, a subscriber or a ticker asks of the store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final, Protocol
+
+from google.longrunning import operations_pb2
+from google.protobuf.message import Message
+from google.rpc import status_pb2
+
+from chassis import store_calls
+from chassis.acceptance import Acceptable, Provenance, Submission, acceptance
+from chassis.call import Call, current_call
+from chassis.descriptions import describe, operation_name, timestamp
+from chassis.errors import Cancelled, FieldViolation, InvalidArgument, NotFound, ResourceExhausted, WaybillError
+from chassis.statuses import to_status
+from chassis.store import AsyncStore
+from chassis.store_calls import Acceptance, Verdict
+from chassis.telemetry import now_us
+from waybill.operations.v1 import operations_pb2 as ops
+from waybill.store.v1 import store_pb2
+
+__all__ = ["Operations", "Submission"]
+
+QUEUE_FULL_RETRY: Final = timedelta(seconds=5)
+NO_BOUND: Final = 0
+
+
+class ServiceName(Protocol):
+    """What is needed of a ServiceApp here."""
+
+    @property
+    def service(self) -> str: ...
+    @property
+    def queue_bound(self) -> int: ...
+
+
+@dataclass(slots=True)
+class Operations:
+    """The operations of one service."""
+
+    store: AsyncStore
+    app: ServiceName
+
+    @property
+    def service(self) -> str:
+        return self.app.service
+
+    async def accept(
+        self, task: Acceptable, request: Message, *, labels: Mapping[str, str] | None = None, request_id: str | None = None
+    ) -> operations_pb2.Operation:
+        """Accept one operation in one round trip.
+
+        Raises InvalidArgument for bad submit options or a request_id that was used for another payload,
+        and ResourceExhausted when the queue is full.
+        """
+        submission = Submission(task, request, request_id=request_id or "", labels=labels or {})
+        provenance = provenance_of_call(server=True)
+        item = acceptance(submission, provenance)
+        (verdict,) = await self.store.run(store_calls.accept([item], bound=self.app.queue_bound))
+        if verdict.verdict == "accepted":
+            mark_projected(provenance)
+        return await self._answer(item, verdict)
+
+    async def accept_many(
+        self, submissions: Sequence[Submission], *, method: str = ""
+    ) -> list[operations_pb2.Operation | status_pb2.Status]:
+        """Accept each by itself, all in one round trip; an operation or an error for each, in order.
+
+        `method` scopes the request_ids where no RPC is being served.
+        """
+        provenance = provenance_of_call(server=False, method=method)
+        items: list[Acceptance | WaybillError] = [self._prepared(submission, provenance) for submission in submissions]
+        sound = [item for item in items if isinstance(item, Acceptance)]
+        verdicts = iter(await self.store.run(store_calls.accept(sound, bound=self.app.queue_bound)) if sound else [])
+        answers: list[operations_pb2.Operation | status_pb2.Status] = []
+        for item in items:
+            if isinstance(item, WaybillError):
+                answers.append(to_status(item, self.service))
+                continue
+            try:
+                answers.append(await self._answer(item, next(verdicts)))
+            except WaybillError as error:
+                answers.append(to_status(error, self.service))
+        return answers
+
+    async def get(self, operation_id: str, *, brief: bool = False) -> operations_pb2.Operation:
+        """Raises NotFound, reason OPERATION_NOT_FOUND."""
+        return describe(self.service, await self.stored(operation_id), brief=brief)
+
+    async def stored(self, operation_id: str) -> Mapping[bytes, bytes]:
+        """The store's hash. Raises NotFound as `get` does."""
+        found: Mapping[bytes, bytes] = await self.store.client.hgetall(self.store.keys.operation(operation_id))
+        if b"rec" not in found:
+            raise unknown_operation(self.service, operation_id)
+        return found
+
+    async def cancel(self, operation_id: str) -> None:
+        """Cancel it and what it fanned out to. Ended operations stay as they are. Raises NotFound as `get` does."""
+        (answer,) = await self.store.run(store_calls.cancel([operation_id]))
+        if answer.verdict == "unknown":
+            raise unknown_operation(self.service, operation_id)
+        if answer.children:
+            await self.store.run(store_calls.cancel(answer.children))
+
+    async def _first(self, operation_id: str) -> operations_pb2.Operation:
+        """The operation of an earlier request; only its name once it is kept no longer."""
+        try:
+            return await self.get(operation_id)
+        except NotFound:
+            return operations_pb2.Operation(name=operation_name(self.service, operation_id), done=True)
+
+    @staticmethod
+    def _prepared(submission: Submission, provenance: Provenance) -> Acceptance | WaybillError:
+        try:
+            return acceptance(submission, provenance)
+        except WaybillError as error:
+            return error
+
+    async def _answer(self, item: Acceptance, verdict: Verdict) -> operations_pb2.Operation:
+        match verdict.verdict:
+            case "accepted":
+                return describe_accepted(self.service, item)
+            case "same":
+                return await self._first(verdict.operation_id)
+            case "reused":
+                raise request_id_reused(self.service, verdict.operation_id)
+            case "full":
+                raise ResourceExhausted(
+                    f"queue {item.queue} is full: {self.app.queue_bound} operations are due",
+                    reason="QUEUE_FULL",
+                    retry_after=QUEUE_FULL_RETRY,
+                    metadata={"queue": item.queue},
+                )
+            case _:
+                raise Cancelled("the parent operation runs no more", reason="PARENT_ENDED")
+
+
+def provenance_of_call(*, server: bool, method: str = "") -> Provenance:
+    """The RPC that is being served; `server`: the operation's record is to carry its span."""
+    call = current_call.get()
+    if call is None:
+        return Provenance(principal="", method=method)
+    span = None
+    if server and not call.projected:
+        span = store_pb2.ServerSpan(method=call.method, start_time_us=call.start_us, parent_span_id=call.parent_span_id)
+    return Provenance(call.principal, call.method, call.context, span)
+
+
+def mark_projected(provenance: Provenance) -> None:
+    call: Call | None = current_call.get()
+    if call is not None and provenance.server is not None:
+        call.projected = True
+
+
+def describe_accepted(service: str, item: Acceptance) -> operations_pb2.Operation:
+    """The operation as it stands right after acceptance, without asking the store again."""
+    record = item.record
+    scheduled = item.due_us > now_us()
+    metadata = ops.OperationMetadata(
+        state=ops.OPERATION_STATE_SCHEDULED if scheduled else ops.OPERATION_STATE_QUEUED,
+        task=record.task,
+        queue=item.queue,
+        priority=item.priority,  # type: ignore[arg-type]
+        max_attempts=item.max_attempts,
+        create_time=timestamp(now_us()),
+        trace_id=record.trace.trace_id.hex(),
+        request_id=record.request_id,
+        labels=record.labels,
+        parent=record.parent,
+        replayed_from=record.replayed_from,
+        request=record.request,
+    )
+    if scheduled:
+        metadata.schedule_time.CopyFrom(timestamp(item.due_us))
+    if record.expire_time_us:
+        metadata.expire_time.CopyFrom(timestamp(record.expire_time_us))
+    operation = operations_pb2.Operation(name=operation_name(service, record.id))
+    operation.metadata.Pack(metadata)
+    return operation
+
+
+def unknown_operation(service: str, operation_id: str) -> NotFound:
+    name = operation_name(service, operation_id)
+    return NotFound(
+        f"{name} does not exist, or is no longer kept", reason="OPERATION_NOT_FOUND", metadata={"operation": name}
+    )
+
+
+def request_id_reused(service: str, operation_id: str) -> InvalidArgument:
+    name = operation_name(service, operation_id)
+    return InvalidArgument(
+        [FieldViolation("request_id", f"was used for {name} with another payload within the last 24 hours")],
+        reason="REQUEST_ID_REUSED",
+        metadata={"operation": name},
+    )

@@ -1,0 +1,181 @@
+-- Shared by every script of the store. KEYS[1] is the service's prefix, `wb:{<service>}:`; all keys share its hash tag.
+-- Times are Unix microseconds of the server's clock. Numbers go to redis.call as numbers: it prints them whole.
+local P = KEYS[1]
+local clock = redis.call('TIME')
+local now = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
+
+-- waybill.operations.v1.OperationState
+local SCHEDULED, QUEUED, RUNNING, RETRYING = '1', '2', '3', '4'
+local SUCCEEDED, FAILED, CANCELLED, EXPIRED = '5', '6', '7', '8'
+-- waybill.operations.v1.AttemptOutcome
+local OUT_SUCCEEDED, OUT_RETRIED, OUT_FAILED, OUT_CANCELLED = '1', '2', '3', '4'
+local OUT_LOST, OUT_RETURNED, OUT_FANNED_OUT = '5', '6', '7'
+
+local MAX_DELIVERIES = 10
+local MAX_RETURNS = 10
+
+local function op_key(id) return P .. 'op:' .. id end
+local function queue_key(queue, priority) return P .. 'q:' .. queue .. ':' .. priority end
+local function is_final(state) return state >= SUCCEEDED end
+
+local function ring(queue)
+  local bell = P .. 'bell:' .. queue
+  if redis.call('LLEN', bell) == 0 then redis.call('RPUSH', bell, '1') end
+end
+
+-- Counts for the rates of QueueService, in buckets of ten seconds.
+local function count(what, queue, n)
+  local bucket = P .. 'rate:' .. string.format('%.0f', math.floor(now / 10000000))
+  if redis.call('HINCRBY', bucket, what .. ':' .. queue, n) == n then redis.call('EXPIRE', bucket, 120) end
+end
+
+-- One entry in the event log. `more` is a flat list of further fields.
+local function emit(verb, id, more)
+  local f = redis.call('HMGET', op_key(id), 'st', 'task', 'q', 'pr', 'at', 'max', 'w', 'tr', 'ct', 'par', 'due')
+  local entry = {'v', verb, 'id', id, 'st', f[1], 'task', f[2], 'q', f[3], 'pr', f[4], 'at', f[5] or '0', 'max', f[6],
+    'w', f[7] or '', 'tr', f[8], 'ct', f[9]}
+  if f[10] and f[10] ~= '' then entry[#entry + 1] = 'par'; entry[#entry + 1] = f[10] end
+  if f[11] then entry[#entry + 1] = 'due'; entry[#entry + 1] = f[11] end
+  for _, value in ipairs(more or {}) do entry[#entry + 1] = value end
+  redis.call('XADD', P .. 'events', '*', unpack(entry))
+end
+
+-- Fields of an event that tells of an attempt's end: what the span exporter needs for its `process` and `settle` spans.
+local function attempt_fields(id, outcome)
+  local f = redis.call('HMGET', op_key(id), 'sp', 'bt', 'psp', 'ec', 'em', 'er', 'qt')
+  return {'out', outcome, 'sp', f[1] or '', 'bt', f[2] or '0', 'psp', f[3] or '', 'ec', f[4] or '0', 'em', f[5] or '',
+    'er', f[6] or '', 'qt', f[7] or '0'}
+end
+
+local function watch_expiry(id)
+  local expire = redis.call('HGET', op_key(id), 'xt')
+  if expire and expire ~= '0' then redis.call('ZADD', P .. 'expiring', expire, id) end
+end
+
+-- Into its queue, at the place that `at` gives it.
+local function enqueue(id, at)
+  local f = redis.call('HMGET', op_key(id), 'q', 'pr')
+  redis.call('HSET', op_key(id), 'st', QUEUED, 'qt', at)
+  redis.call('HDEL', op_key(id), 'due')
+  redis.call('ZADD', queue_key(f[1], f[2]), at, id)
+  ring(f[1])
+end
+
+-- Idle workers are woken to learn how long they may sleep.
+local function defer(id, state, due)
+  redis.call('HSET', op_key(id), 'st', state, 'due', due)
+  redis.call('ZADD', P .. 'due', due, id)
+  watch_expiry(id)
+  ring(redis.call('HGET', op_key(id), 'q'))
+end
+
+local function unlease(id)
+  redis.call('ZREM', P .. 'leases', id)
+  redis.call('HDEL', op_key(id), 'dv', 'tok')
+end
+
+local function leave_waiting(id)
+  local f = redis.call('HMGET', op_key(id), 'q', 'pr', 'task')
+  redis.call('ZREM', queue_key(f[1], f[2]), id)
+  redis.call('ZREM', P .. 'due', id)
+  redis.call('ZREM', P .. 'expiring', id)
+  redis.call('ZREM', P .. 'parked:' .. f[3], id)
+end
+
+local finish
+
+-- A parent that waits for its children ends when the last of them has.
+local function child_ended(parent, state)
+  local parent_key = op_key(parent)
+  if redis.call('EXISTS', parent_key) == 0 then return end
+  redis.call('HINCRBY', parent_key, 'k' .. state, 1)
+  local f = redis.call('HMGET', parent_key, 'fan', 'kids', 'st', 'k5', 'k6', 'k7', 'k8')
+  if f[1] ~= '1' or is_final(f[3]) then return end
+  local ended = 0
+  for i = 4, 7 do ended = ended + tonumber(f[i] or '0') end
+  if ended >= tonumber(f[2]) then finish(parent, SUCCEEDED, 'succeeded', {}) end
+end
+
+-- The one way into a final state.
+finish = function(id, state, verb, more)
+  local key = op_key(id)
+  leave_waiting(id)
+  unlease(id)
+  redis.call('HSET', key, 'st', state, 'et', now)
+  redis.call('HDEL', key, 'due', 'fan')
+  local f = redis.call('HMGET', key, 'q', 'ks', 'kf', 'par')
+  redis.call('ZADD', P .. 'finished', now + tonumber((state == FAILED) and f[3] or f[2]), id)
+  if state == FAILED then redis.call('ZADD', P .. 'dead', now, id) end
+  count('s', f[1], 1)
+  emit(verb, id, more)
+  if f[4] and f[4] ~= '' then child_ended(f[4], state) end
+end
+
+local function set_error(id, code, message, reason, status)
+  redis.call('HSET', op_key(id), 'ec', code, 'em', message, 'er', reason, 'err', status)
+end
+
+-- Write the end of the current attempt.
+local function end_attempt(id, outcome)
+  local key = op_key(id)
+  local f = redis.call('HMGET', key, 'at', 'err', 'ec', 'em', 'er')
+  local n = f[1]
+  redis.call('HSET', key, 'a' .. n .. 'z', string.format('%.0f', now) .. '|' .. outcome)
+  if outcome ~= OUT_SUCCEEDED and outcome ~= OUT_FANNED_OUT and f[3] then
+    redis.call('HSET', key, 'a' .. n .. 'e', f[2] or '', 'a' .. n .. 'c', f[3] .. '|' .. (f[5] or '') .. '|' .. (f[4] or ''))
+  end
+end
+
+-- Begins before `psp` so that the next attempt links to this one.
+local function close_span(id)
+  local span = redis.call('HGET', op_key(id), 'sp')
+  if span then redis.call('HSET', op_key(id), 'psp', span) end
+end
+
+local UNAVAILABLE, CANCELLED_CODE = '14', '1'
+
+-- The attempt's worker died or lost its lease: the attempt counts.
+local function lose(id)
+  local key = op_key(id)
+  local f = redis.call('HMGET', key, 'st', 'at', 'max', 'cn', 'w', 'xt')
+  if f[1] ~= RUNNING then
+    unlease(id)
+    if f[1] == QUEUED then enqueue(id, redis.call('HGET', key, 'qt')) end
+    return
+  end
+  set_error(id, UNAVAILABLE, 'the worker ' .. (f[5] or '') .. ' died or lost its lease', 'WORKER_LOST', '')
+  end_attempt(id, OUT_LOST)
+  local fields = attempt_fields(id, OUT_LOST)
+  close_span(id)
+  if f[4] == '1' then
+    finish(id, CANCELLED, 'cancelled', fields)
+  elseif tonumber(f[2]) >= tonumber(f[3]) then
+    set_error(id, UNAVAILABLE, 'the worker died ' .. f[2] .. ' times', 'WORKER_LOST', '')
+    fields[10], fields[12] = UNAVAILABLE, 'the worker died ' .. f[2] .. ' times'
+    finish(id, FAILED, 'failed', fields)
+  else
+    unlease(id)
+    enqueue(id, now)
+    watch_expiry(id)
+    emit('lost', id, fields)
+  end
+end
+
+-- Due operations into their queues, at most `limit`.
+local function promote(limit)
+  local due = redis.call('ZRANGEBYSCORE', P .. 'due', '-inf', now, 'LIMIT', 0, limit)
+  for _, id in ipairs(due) do
+    redis.call('ZREM', P .. 'due', id)
+    local state = redis.call('HGET', op_key(id), 'st')
+    if state == SCHEDULED or state == RETRYING then
+      enqueue(id, now)
+      emit('queued', id)
+    end
+  end
+  return #due
+end
+
+local function expire(id)
+  set_error(id, '4', 'expire_time passed before an attempt began', 'EXPIRED', '')
+  finish(id, EXPIRED, 'expired', {'ec', '4', 'em', 'expire_time passed before an attempt began'})
+end

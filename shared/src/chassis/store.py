@@ -1,0 +1,98 @@
+"""The operation store: everything that is true of a live operation, in Redis.
+
+A `Call` is one script with its arguments and the reading of its answer. `Store` runs calls on a blocking connection
+(workers), `AsyncStore` on asyncio (gateways). What a call means is in `scripts/`; nothing else writes an operation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any, Final, TypeVar
+
+import redis
+import redis.asyncio
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.retry import Retry
+
+from chassis.store_calls import Call, Keys
+
+R = TypeVar("R")
+
+#: Fault 8: without limits a frozen Redis blocks a client for ever.
+SOCKET_TIMEOUT_SECONDS: Final = 5.0
+CONNECT_TIMEOUT_SECONDS: Final = 2.0
+
+
+@cache
+def script_source(name: str) -> str:
+    """The text of a script, the prelude included."""
+    folder = resources.files("chassis") / "scripts"
+    return (folder / "prelude.lua").read_text() + (folder / f"{name}.lua").read_text()
+
+
+@cache
+def script_sha(name: str) -> str:
+    return hashlib.sha1(script_source(name).encode()).hexdigest()  # noqa: S324 (Redis's name for a script)
+
+
+def connection_options(*, asynchronous: bool = False) -> dict[str, Any]:
+    """Options of every connection to Redis, blocking or not."""
+    return {
+        "socket_timeout": SOCKET_TIMEOUT_SECONDS,
+        "socket_connect_timeout": CONNECT_TIMEOUT_SECONDS,
+        "socket_keepalive": True,
+        "health_check_interval": 0,
+        "retry": (AsyncRetry if asynchronous else Retry)(NoBackoff(), 0),
+        "decode_responses": False,
+    }
+
+
+@dataclass(slots=True)
+class Store:
+    """Runs calls on a blocking connection. One per process, shared by its threads."""
+
+    keys: Keys
+    client: redis.Redis
+
+    @classmethod
+    def connect(cls, service: str, url: str) -> Store:
+        return cls(Keys(service), redis.Redis.from_url(url, **connection_options()))
+
+    def run(self, call: Call[R]) -> R:
+        """Raises redis.exceptions.ConnectionError or TimeoutError when the store is out of reach."""
+        try:
+            answer = self.client.evalsha(script_sha(call.script), 1, self.keys.prefix, *call.arguments)
+        except NoScriptError:
+            answer = self.client.eval(script_source(call.script), 1, self.keys.prefix, *call.arguments)
+        return call.read(answer)
+
+    def close(self) -> None:
+        self.client.close()
+
+
+@dataclass(slots=True)
+class AsyncStore:
+    """Runs calls on asyncio. One per event loop."""
+
+    keys: Keys
+    client: redis.asyncio.Redis
+
+    @classmethod
+    def connect(cls, service: str, url: str) -> AsyncStore:
+        return cls(Keys(service), redis.asyncio.Redis.from_url(url, **connection_options(asynchronous=True)))
+
+    async def run(self, call: Call[R]) -> R:
+        """Raises as `Store.run` does."""
+        try:
+            answer = await self.client.evalsha(script_sha(call.script), 1, self.keys.prefix, *call.arguments)
+        except NoScriptError:
+            answer = await self.client.eval(script_source(call.script), 1, self.keys.prefix, *call.arguments)
+        return call.read(answer)
+
+    async def close(self) -> None:
+        await self.client.aclose()

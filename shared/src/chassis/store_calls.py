@@ -1,0 +1,309 @@
+"""The calls of the operation store: arguments in, answers out, no connection."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Final, Generic, TypeVar
+
+from waybill.operations.v1 import operations_pb2 as ops
+from waybill.store.v1 import store_pb2
+
+R = TypeVar("R")
+
+#: AIP-155: how long a request_id is remembered.
+REQUEST_ID_RETENTION: Final = timedelta(hours=24)
+#: How long an event stays in the log; a cursor is valid as long.
+EVENT_RETENTION: Final = timedelta(hours=25)
+LEASE: Final = timedelta(seconds=15)
+HOUSEKEEPING_INTERVAL: Final = timedelta(seconds=1)
+
+
+def microseconds(duration: timedelta) -> int:
+    return duration // timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Names of a service's keys. All share one hash tag, so that a cluster keeps them in one slot."""
+
+    service: str
+
+    @property
+    def prefix(self) -> str:
+        return f"wb:{{{self.service}}}:"
+
+    def operation(self, operation_id: str) -> str:
+        return f"{self.prefix}op:{operation_id}"
+
+    def queue(self, queue: str, priority: int) -> str:
+        return f"{self.prefix}q:{queue}:{priority}"
+
+    def bell(self, queue: str) -> str:
+        return f"{self.prefix}bell:{queue}"
+
+    def named(self, name: str) -> str:
+        """One of: events, events:trimmed, ops, due, leases, dead, finished, paused, parked, workers."""
+        return self.prefix + name
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[R]):
+    """One script call: its name, its arguments after the prefix, and how its answer reads."""
+
+    script: str
+    arguments: Sequence[str | bytes | int]
+    read: Callable[[Any], R]
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """One operation to be accepted."""
+
+    record: store_pb2.OperationRecord
+    queue: str
+    priority: int
+    max_attempts: int
+    #: How long the finished operation is kept.
+    keep_success: timedelta
+    keep_failure: timedelta
+    #: Unix microseconds; 0: due at once.
+    due_us: int = 0
+    #: Principal, method and request_id; empty: no idempotency key.
+    idempotency_scope: str = ""
+
+    def arguments(self) -> tuple[str | bytes | int, ...]:
+        record = self.record
+        trace = record.trace
+        return (
+            record.id,
+            record.SerializeToString(),
+            record.task,
+            self.queue,
+            self.priority,
+            self.max_attempts,
+            self.due_us,
+            record.expire_time_us,
+            hashlib.sha256(self.idempotency_scope.encode()).hexdigest()[:32] if self.idempotency_scope else "",
+            fingerprint(record),
+            f"{trace.trace_id.hex()}/{trace.send_span_id.hex()}",
+            trace.SerializeToString(),
+            id_of(record.parent),
+            id_of(record.replayed_from),
+            microseconds(self.keep_success),
+            microseconds(self.keep_failure),
+        )
+
+
+ACCEPTANCE_FIELDS: Final = 16
+
+
+def fingerprint(record: store_pb2.OperationRecord) -> str:
+    """Says whether two requests under one request_id are the same: task and payload."""
+    digest = hashlib.sha256(record.task.encode())
+    digest.update(record.request.SerializeToString(deterministic=True))
+    return digest.hexdigest()[:32]
+
+
+def id_of(name: str) -> str:
+    """`operations/{service}/{id}` -> id; empty for an empty name."""
+    return name.rpartition("/")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of an acceptance: accepted, same, reused, full or orphan; the id is the first operation's for same and reused."""
+
+    verdict: str
+    operation_id: str
+
+
+def accept(items: Sequence[Acceptance], *, bound: int = 0) -> Call[list[Verdict]]:
+    """`bound`: most due operations in a queue; 0: none."""
+    arguments: list[str | bytes | int] = [ACCEPTANCE_FIELDS, REQUEST_ID_RETENTION // timedelta(milliseconds=1), bound]
+    for item in items:
+        arguments.extend(item.arguments())
+    return Call("accept", arguments, lambda answer: [Verdict(verdict.decode(), id_.decode()) for verdict, id_ in answer])
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A leased operation on its way to an attempt."""
+
+    operation_id: str
+    delivery: str
+    #: Serialized OperationRecord.
+    record: bytes
+    #: Attempts counted so far.
+    attempts: int
+    task: str
+    queue: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    deliveries: list[Delivery]
+    #: Until the next operation falls due; None when none waits.
+    next_due: timedelta | None
+
+
+def fetch(limit: int, queues: Sequence[str], tasks: Sequence[str], *, base: str, lease: timedelta = LEASE) -> Call[Fetched]:
+    """`base` must be new in every call: deliveries are named by it."""
+
+    def read(answer: Any) -> Fetched:
+        wait = int(answer[0])
+        deliveries = [
+            Delivery(id_.decode(), delivery.decode(), record, int(attempts), task.decode(), queue.decode())
+            for id_, delivery, record, attempts, task, queue in answer[1:]
+        ]
+        return Fetched(deliveries, None if wait < 0 else timedelta(microseconds=wait))
+
+    return Call("fetch", [limit, microseconds(lease), base, len(queues), *queues, *tasks], read)
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """An attempt may run. `previous_span` is the 16 hex digits of the attempt before, empty for the first."""
+
+    attempt: int
+    previous_span: str
+    max_attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """There is nothing to run: the operation ended, or another worker has it."""
+
+    why: str
+
+
+def begin(
+    operation_id: str, delivery: str, *, worker: str, token: str, span: bytes, lease: timedelta = LEASE
+) -> Call[Begun | Gone]:
+    def read(answer: Any) -> Begun | Gone:
+        if answer[0] == b"run":
+            return Begun(int(answer[1]), answer[2].decode(), int(answer[3]))
+        return Gone(answer[1].decode())
+
+    return Call("begin", [operation_id, delivery, worker, token, span.hex(), microseconds(lease)], read)
+
+
+RENEWED, CANCEL_REQUESTED, LOST = 1, 2, 0
+
+
+def renew(held: Sequence[tuple[str, str]], *, lease: timedelta = LEASE) -> Call[list[int]]:
+    """`held`: id and delivery of each. Answers RENEWED, CANCEL_REQUESTED (renewed too) or LOST."""
+    arguments: list[str | bytes | int] = [microseconds(lease)]
+    for pair in held:
+        arguments.extend(pair)
+    return Call("renew", arguments, lambda answer: [int(value) for value in answer])
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptError:
+    """Why an attempt ended without success."""
+
+    code: int
+    message: str
+    reason: str
+    #: Serialized google.rpc.Status.
+    status: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How one attempt ended. `token` is the one that its begin was given."""
+
+    operation_id: str
+    token: str
+    outcome: int
+    #: Before the next attempt; only for RETRIED.
+    delay: timedelta = timedelta(0)
+    #: Only for FANNED_OUT.
+    children: int = 0
+    #: Serialized google.protobuf.Any; for SUCCEEDED and FANNED_OUT.
+    result: bytes = b""
+    error: AttemptError | None = None
+
+    def arguments(self) -> tuple[str | bytes | int, ...]:
+        fanned_out = self.outcome == ops.ATTEMPT_OUTCOME_FANNED_OUT
+        number = self.children if fanned_out else microseconds(self.delay)
+        error = self.error or _NO_ERROR
+        return (
+            *(self.operation_id, self.token, self.outcome, number, self.result),
+            *(error.code, error.message, error.reason, error.status),
+        )
+
+
+_NO_ERROR: Final = AttemptError(0, "", "")
+SETTLEMENT_FIELDS: Final = 9
+STALE: Final = "stale"
+
+
+def settle(items: Sequence[Settlement]) -> Call[list[int | None]]:
+    """Answers the OperationState that each led to, or None where another attempt has taken over."""
+    arguments: list[str | bytes | int] = [SETTLEMENT_FIELDS]
+    for item in items:
+        arguments.extend(item.arguments())
+    return Call("settle", arguments, lambda answer: [None if value == b"stale" else int(value) for value in answer])
+
+
+def release(held: Sequence[tuple[str, str]], *, lost: bool) -> Call[int]:
+    """Give deliveries up: `lost` when their worker died, otherwise returned unbegun. Answers how many were still held."""
+    arguments: list[str | bytes | int] = ["lost" if lost else "returned"]
+    for pair in held:
+        arguments.extend(pair)
+    return Call("release", arguments, int)
+
+
+@dataclass(frozen=True, slots=True)
+class Housekeeping:
+    promoted: int = 0
+    expired: int = 0
+    rescued: int = 0
+    deleted: int = 0
+    reconciled: int = 0
+    leases_granted: int = 0
+
+
+def housekeeping(
+    *, interval: timedelta = HOUSEKEEPING_INTERVAL, lease: timedelta = LEASE, limit: int = 200, reconcile: int = 50
+) -> Call[Housekeeping | None]:
+    """Answers None when another process has just done it."""
+    arguments = [interval // timedelta(milliseconds=1), microseconds(lease), microseconds(EVENT_RETENTION), limit, reconcile]
+    return Call("housekeeping", arguments, lambda answer: Housekeeping(*map(int, answer)) if answer else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Cancellation:
+    """cancelled, requested, final or unknown; and the children that the cancellation should reach too."""
+
+    verdict: str
+    children: list[str] = field(default_factory=list)
+
+
+def cancel(operation_ids: Sequence[str]) -> Call[list[Cancellation]]:
+    def read(answer: Any) -> list[Cancellation]:
+        return [Cancellation(item[0].decode(), [child.decode() for child in item[1:]]) for item in answer]
+
+    return Call("cancel", list(operation_ids), read)
+
+
+def progress(operation_id: str, token: str, percent: int, message: str) -> Call[int]:
+    """Answers RENEWED, CANCEL_REQUESTED or LOST."""
+    return Call("progress", [operation_id, token, percent, message], int)
+
+
+def publish(events: Sequence[tuple[str, str, bytes]]) -> Call[list[bool]]:
+    """`events`: id, type and serialized Event of each. Answers False for one that had been published."""
+    arguments: list[str | bytes | int] = [EVENT_RETENTION // timedelta(seconds=1)]
+    for event in events:
+        arguments.extend(event)
+    return Call("publish", arguments, lambda answer: [bool(value) for value in answer])
+
+
+def delete(operation_ids: Sequence[str]) -> Call[list[str]]:
+    """Answers deleted, live or unknown."""
+    return Call("delete", list(operation_ids), lambda answer: [value.decode() for value in answer])

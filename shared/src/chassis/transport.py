@@ -1,0 +1,255 @@
+"""The kombu transport: operations come from the store by script, everything else travels as kombu's Redis transport has it.
+
+A worker's channel blocks on the doorbells of its queues, never on the work itself, so there is no instant at which
+a popped operation is in no key (fault 1a). Celery's acknowledgement of an operation returns prefetch credit and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from queue import Empty
+from typing import Any, Final
+
+from kombu.serialization import register
+from kombu.transport import redis as kombu_redis
+
+from chassis.attempts import WorkItem
+from chassis.intake import Intake
+from chassis.store_calls import Delivery
+
+CONTENT_TYPE: Final = "application/x-waybill-delivery"
+SERIALIZER: Final = "waybill"
+#: Longest wait for a doorbell; a bell that was rung for a worker that died costs no more than this.
+BELL_SECONDS: Final = 1.0
+
+_NO_EMBED: Final = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+
+#: The intake of each service whose worker runs in this process.
+intakes: dict[str, Intake] = {}
+
+
+def _refuse(_: object) -> bytes:
+    raise TypeError("operations are accepted by the store, they are not published")
+
+
+def _decode(body: bytes | memoryview) -> tuple[list[bytes], dict[str, Any], dict[str, None]]:
+    return [bytes(body)], {}, dict(_NO_EMBED)
+
+
+def register_serializer() -> None:
+    """Let Celery read the body of a delivery. Data only, like all that is accepted (law 12)."""
+    register(SERIALIZER, _refuse, _decode, content_type=CONTENT_TYPE, content_encoding="binary")
+
+
+def celery_message(delivery: Delivery) -> dict[str, Any]:
+    """The delivery as a Celery message, protocol 2."""
+    item = WorkItem(delivery.operation_id, delivery.delivery, delivery.record)
+    return {
+        "body": item.encode(),
+        "content-type": CONTENT_TYPE,
+        "content-encoding": "binary",
+        "headers": {
+            "lang": "py",
+            "task": delivery.task,
+            "id": delivery.operation_id,
+            "root_id": delivery.operation_id,
+            "parent_id": None,
+            "group": None,
+            "retries": delivery.attempts,
+            "timelimit": [None, None],
+            "eta": None,
+            "expires": None,
+            "argsrepr": "",
+            "kwargsrepr": "{}",
+            "ignore_result": True,
+        },
+        "properties": {
+            "correlation_id": delivery.operation_id,
+            "delivery_tag": delivery.delivery,
+            "delivery_info": {"exchange": "", "routing_key": delivery.queue, "priority": 0, "redelivered": False},
+            "body_encoding": None,
+        },
+    }
+
+
+class QoS(kombu_redis.QoS):  # type: ignore[misc]
+    """Prefetch: operations are counted by the intake, ordinary messages by kombu."""
+
+    channel: Channel
+
+    def can_consume(self) -> bool:
+        intake = self.channel.intake
+        if intake is None:
+            return bool(super().can_consume())
+        return self.credit(intake) > 0
+
+    def credit(self, intake: Intake) -> int:
+        """How many more deliveries may be held. Celery's prefetch count is the pool's size."""
+        if intake.draining:
+            return 0
+        return intake.flow.limit(self.prefetch_count or 1, time.monotonic()) - intake.held - len(self._delivered)
+
+    def append(self, message: Any, delivery_tag: str) -> None:
+        if not self._is_operation(delivery_tag):
+            super().append(message, delivery_tag)
+
+    def ack(self, delivery_tag: str) -> None:
+        intake = self.channel.intake
+        if intake is not None and intake.holds(delivery_tag):
+            intake.finished(delivery_tag)
+        elif not self._was_operation(delivery_tag):
+            super().ack(delivery_tag)
+        self.channel.wake()
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:  # noqa: FBT001, FBT002 (kombu's signature)
+        intake = self.channel.intake
+        if intake is not None and intake.holds(delivery_tag):
+            intake.lost(delivery_tag) if requeue else intake.finished(delivery_tag)
+        elif not self._was_operation(delivery_tag):
+            super().reject(delivery_tag, requeue=requeue)
+        self.channel.wake()
+
+    def restore_unacked_once(self, stderr: Any = None) -> None:
+        intake = self.channel.intake
+        if intake is not None:
+            intake.give_back_all()
+        super().restore_unacked_once(stderr)
+
+    def _is_operation(self, delivery_tag: str) -> bool:
+        intake = self.channel.intake
+        return intake is not None and intake.holds(delivery_tag)
+
+    @staticmethod
+    def _was_operation(delivery_tag: str) -> bool:
+        """Deliveries are named `session.fetch:index`; kombu's tags are UUIDs."""
+        return ":" in delivery_tag
+
+
+class Channel(kombu_redis.Channel):  # type: ignore[misc]
+    """Fetches operations for the queues of a service; all else is kombu's."""
+
+    QoS = QoS
+    from_transport_options = (*kombu_redis.Channel.from_transport_options, "waybill_service")
+    waybill_service: str = ""
+    _intake: Intake | None = None
+
+    @property
+    def intake(self) -> Intake | None:
+        """Set on the channel that a worker consumes its queues on, from its first consumer to its close."""
+        if self._intake is None:
+            intake = intakes.get(self.waybill_service)
+            if intake is not None and self._serves(intake):
+                self._intake = intake
+        return self._intake
+
+    def wake(self) -> None:
+        """Make the event loop look for work: another thread has returned credit."""
+        if self.connection is not None:
+            self.connection.wake()
+
+    def _serves(self, intake: Intake) -> bool:
+        active = self._active_queues
+        return bool(active) and any(queue in active for queue in intake.queues)
+
+    def _brpop_start(self, timeout: float | None = None) -> None:
+        intake = self.intake
+        if intake is None:
+            super()._brpop_start(timeout)
+            return
+        self._deliver_plain(intake)
+        fetched = intake.fetch(self.qos.credit(intake))
+        for delivery in fetched.deliveries:
+            self.connection._deliver(celery_message(delivery), delivery.queue)  # noqa: SLF001 (as kombu's channels do)
+        if self.qos.credit(intake) > 0:
+            due = fetched.next_due.total_seconds() if fetched.next_due is not None else BELL_SECONDS
+            self._await_bell(intake, min(BELL_SECONDS, max(0.01, due)))
+
+    def _await_bell(self, intake: Intake, seconds: float) -> None:
+        connection = self.client.connection
+        self._in_poll = connection
+        self._brpop_sent_at = time.monotonic()
+        bells = [intake.store.keys.bell(queue) for queue in intake.queues]
+        connection.send_command("BLPOP", *bells, f"{seconds:.3f}")
+
+    def _brpop_read(self, **options: Any) -> bool:
+        if self.intake is None or self._in_poll is None:
+            return bool(super()._brpop_read(**options))
+        connection = self.client.connection
+        try:
+            connection.read_response()
+        except self.connection_errors:
+            connection.disconnect()
+            raise
+        finally:
+            self._in_poll = None
+        raise Empty
+
+    def _deliver_plain(self, intake: Intake) -> None:
+        """Ordinary Celery messages that were sent to a queue of the service."""
+        for queue in intake.queues:
+            if self.qos.credit(intake) <= 0 or not self._plain_waiting(queue):
+                continue
+            try:
+                self.connection._deliver(self._get(queue), queue)  # noqa: SLF001
+            except Empty:
+                continue
+
+    def _plain_waiting(self, queue: str) -> bool:
+        """Asked of the store at most once a second: operations are the rule, plain messages the exception."""
+        now = time.monotonic()
+        if now < self._plain_asked.get(queue, 0.0):
+            return False
+        waiting = self._size(queue) > 0
+        if not waiting:
+            self._plain_asked[queue] = now + BELL_SECONDS
+        return waiting
+
+    @property
+    def _plain_asked(self) -> dict[str, float]:
+        asked: dict[str, float] = self.__dict__.setdefault("_plain_asked_at", {})
+        return asked
+
+
+class Transport(kombu_redis.Transport):  # type: ignore[misc]
+    """kombu's Redis transport with the channel above, and a pipe by which pool threads wake the event loop."""
+
+    Channel = Channel
+    driver_name = "waybill"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._wake_fds: tuple[int, int] | None = None
+
+    def register_with_event_loop(self, connection: Any, loop: Any) -> None:
+        super().register_with_event_loop(connection, loop)
+        self._close_pipe()
+        read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._wake_fds = (read, write)
+        loop.add_reader(read, self._drain_pipe, read)
+
+    def wake(self) -> None:
+        if self._wake_fds is None:
+            return
+        try:
+            os.write(self._wake_fds[1], b"!")
+        except (BlockingIOError, OSError):
+            return
+
+    def close_connection(self, connection: Any) -> None:
+        super().close_connection(connection)
+        self._close_pipe()
+
+    @staticmethod
+    def _drain_pipe(read: int) -> None:
+        try:
+            os.read(read, 4096)
+        except (BlockingIOError, OSError):
+            return
+
+    def _close_pipe(self) -> None:
+        if self._wake_fds is not None:
+            fds, self._wake_fds = self._wake_fds, None
+            for fd in fds:
+                os.close(fd)
+

@@ -1,0 +1,370 @@
+"""A service's Celery app: its tasks, its queues, and what a worker process of it does besides running them."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import logging
+import os
+import socket
+import sys
+import typing
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from fnmatch import fnmatchcase
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Final, Literal, cast, get_args, get_origin
+
+import celery
+import kombu
+import sqlalchemy as sa
+from celery import signals
+from celery.platforms import SecurityWarning
+from celery.utils.imports import symbol_by_name
+from google.protobuf.message import Message
+
+from chassis import telemetry, transport
+from chassis.attempts import Attempt, FanOut, WorkItem, run_attempt
+from chassis.intake import Intake, Keeper, host_facts
+from chassis.logging import get_logger
+from chassis.relay import Relay
+from chassis.retries import RetryPolicy
+from chassis.settings import WaybillSettings
+from chassis.store import CONNECT_TIMEOUT_SECONDS, SOCKET_TIMEOUT_SECONDS, Store
+from waybill.operations.v1 import operations_pb2 as ops
+
+__all__ = ["Attempt", "FanOut", "QueueSpec", "ServiceApp"]
+
+log = get_logger(__name__)
+
+Pool = Literal["threads", "prefork", "solo"]
+
+#: Most due operations in one queue; above it acceptance answers RESOURCE_EXHAUSTED.
+QUEUE_BOUND: Final = 1_000_000
+#: How long a pool child that outlives its attempt's timeout is left alone.
+KILL_GRACE: Final = timedelta(seconds=10)
+DEFAULT_TIMEOUT: Final = timedelta(minutes=5)
+
+
+@dataclass(frozen=True, slots=True)
+class QueueSpec:
+    """One private queue of a service. `tasks` are names or patterns of the tasks whose operations wait in it."""
+
+    name: str
+    tasks: Sequence[str]
+    priority: int = ops.PRIORITY_NORMAL
+
+
+class OperationTask(celery.Task):  # type: ignore[misc]
+    """A task that runs attempts of operations. `run` is the plain function; calling the task is the engine's business."""
+
+    abstract = True
+    service_app: ServiceApp
+    policy: RetryPolicy
+    timeout: timedelta
+    retention: timedelta | None
+    queue: str
+    default_priority: int
+    request_type: type[Message]
+    response_type: type[Message] | None
+
+    def __call__(self, body: bytes) -> None:
+        run_attempt(self, WorkItem.decode(body))
+
+
+class ServiceApp(celery.Celery):  # type: ignore[misc]
+    """The Celery app of one service."""
+
+    def __init__(  # noqa: PLR0913 (a service's declaration, all named)
+        self,
+        service: str,
+        *,
+        queues: Sequence[QueueSpec],
+        pool: Pool = "threads",
+        concurrency: int = 8,
+        outbox: sa.Engine | Callable[[], sa.Engine] | None = None,
+        module: str = "",
+        queue_bound: int = QUEUE_BOUND,
+    ) -> None:
+        self.module = module or str(sys._getframe(1).f_globals["__name__"])  # noqa: SLF001 (where the app is found again by a spawned child)
+        self.service = service
+        self.queues = tuple(queues)
+        self.pool_kind = pool
+        self.concurrency = concurrency
+        self.queue_bound = queue_bound
+        self.operation_tasks: dict[str, OperationTask] = {}
+        self._outbox = outbox
+        super().__init__(service, set_as_current=False, include=[self.module.rpartition(".")[0] + ".tasks"])
+        transport.register_serializer()
+        self.config_from_object(celery_settings(self))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return symbol_by_name, (f"{self.module}:app",)
+
+    @cached_property
+    def waybill(self) -> WaybillSettings:
+        return WaybillSettings()
+
+    @cached_property
+    def store(self) -> Store:
+        """This process's connection to the operation store."""
+        return Store.connect(self.service, self.waybill.redis_url)
+
+    @property
+    def lease(self) -> timedelta:
+        return timedelta(seconds=self.waybill.lease_seconds)
+
+    @cached_property
+    def worker_name(self) -> str:
+        """`<service>@<host>:<pid>` of the worker's main process, in its pool's children too."""
+        return f"{self.service}@{socket.gethostname()}:{_main_pid or os.getpid()}"
+
+    @cached_property
+    def relay(self) -> Relay | None:
+        if self._outbox is None:
+            return None
+        return Relay(self.service, self.store, self._outbox() if callable(self._outbox) else self._outbox)
+
+    def publish_owed(self, operation_id: str) -> None:
+        """Publish what the operation's transactions owe, before its attempt settles."""
+        if self.relay is not None:
+            self.relay.publish(operation_id=operation_id)
+
+    def queue_of(self, task_name: str) -> QueueSpec:
+        """The first queue that names the task. Raises LookupError: a task without a queue fails at import."""
+        for queue in self.queues:
+            if any(fnmatchcase(task_name, pattern) for pattern in queue.tasks):
+                return queue
+        raise LookupError(f"task {task_name} has no queue: add it to a QueueSpec of {self.service}")
+
+    def task(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 (Celery's own decorator is as loose)
+        """With `name` and `policy` an operation's task; otherwise Celery's own decorator.
+
+        Options: name (`<service>.<verb_noun>`), policy, timeout (5 min), retention of the finished operation
+        (7 days; failures 30), priority (the queue's).
+        """
+        if "policy" not in options:
+            return super().task(*args, **options)
+        return self._operation_task(**options)
+
+    def _operation_task(
+        self,
+        *,
+        name: str,
+        policy: RetryPolicy,
+        timeout: timedelta = DEFAULT_TIMEOUT,
+        retention: timedelta | None = None,
+        priority: int = ops.PRIORITY_UNSPECIFIED,
+    ) -> Callable[[Callable[..., Any]], OperationTask]:
+        if not name.startswith(f"{self.service}."):
+            raise ValueError(f"task {name} must be named {self.service}.<verb_noun>")
+        queue = self.queue_of(name)
+
+        def register(function: Callable[..., Any]) -> OperationTask:
+            request_type, response_type = signature_of(function)
+            task = self._task_from_fun(
+                function,
+                name=name,
+                base=OperationTask,
+                service_app=self,
+                policy=policy,
+                timeout=timeout,
+                retention=retention,
+                queue=queue.name,
+                default_priority=priority or queue.priority,
+                request_type=request_type,
+                response_type=response_type,
+                time_limit=(timeout + KILL_GRACE).total_seconds(),
+                typing=False,
+            )
+            self.operation_tasks[name] = task
+            return cast("OperationTask", task)
+
+        return register
+
+    @contextlib.contextmanager
+    def running(self, item: WorkItem, attempt: Attempt) -> Iterator[None]:
+        """The attempt is known to this process's intake while it runs; in a pool's child there is none."""
+        intake = transport.intakes.get(self.service)
+        if intake is None:
+            yield
+            return
+        intake.started(item.operation_id, attempt)
+        try:
+            yield
+        finally:
+            intake.ended(item.operation_id)
+
+    def work(self, *, queues: Sequence[str] = (), concurrency: int = 0, pool: str = "") -> int:
+        """Run a worker until SIGTERM, which drains it. Raises LookupError for a queue that the service does not own."""
+        names = tuple(queues) or tuple(queue.name for queue in self.queues)
+        unknown = sorted(set(names) - {queue.name for queue in self.queues})
+        if unknown:
+            raise LookupError(f"{self.service} has no queue {', '.join(unknown)}")
+        kind, slots = pool or self.pool_kind, concurrency or self.concurrency
+        Attendance(self, names, kind, slots).connect_signals()
+        # Celery warns of root because of pickle, which is refused here (law 12).
+        warnings.filterwarnings("ignore", category=SecurityWarning)
+        worker = self.Worker(
+            hostname=f"{self.service}-{os.getpid()}@{socket.gethostname()}",
+            pool_cls=kind,
+            concurrency=slots,
+            queues=",".join(names),
+            optimization="fair",
+            without_gossip=True,
+            without_mingle=True,
+            without_heartbeat=True,
+            loglevel=logging.WARNING,
+            quiet=True,
+        )
+        worker.start()
+        return int(worker.exitcode or 0)
+
+
+class Attendance:
+    """What a worker process does around its pool: takes in work, renews it, and says that it lives."""
+
+    def __init__(self, app: ServiceApp, queues: Sequence[str], pool: str, concurrency: int) -> None:
+        self.app = app
+        self.queues = queues
+        self.pool = pool
+        self.concurrency = concurrency
+        self.intake = Intake(
+            app.store, worker=app.worker_name, queues=queues, tasks=lambda: tuple(app.operation_tasks), lease=app.lease
+        )
+        self.keeper = Keeper(self.intake, self.facts)
+
+    def connect_signals(self) -> None:
+        signals.worker_init.connect(self.on_init, weak=False)
+        signals.worker_ready.connect(self.on_ready, weak=False)
+        signals.worker_shutting_down.connect(self.on_shutting_down, weak=False)
+        signals.worker_shutdown.connect(self.on_shutdown, weak=False)
+
+    def on_init(self, **_: Any) -> None:
+        transport.intakes[self.app.service] = self.intake
+        telemetry.configure(f"waybill-{self.app.service}-worker")
+
+    def on_ready(self, **_: Any) -> None:
+        self.keeper.start()
+        if self.app.relay is not None:
+            self.app.relay.start()
+        log.info("worker.ready", worker=self.app.worker_name, pool=self.pool, concurrency=self.concurrency, queues=list(self.queues))
+
+    def on_shutting_down(self, **_: Any) -> None:
+        self.intake.draining = True
+        log.info("worker.draining", worker=self.app.worker_name, held=self.intake.held)
+
+    def on_shutdown(self, **_: Any) -> None:
+        if self.app.relay is not None:
+            self.app.relay.stop()
+        self.keeper.stop()
+        telemetry.shutdown()
+        log.info("worker.drained", worker=self.app.worker_name)
+
+    def facts(self) -> Mapping[str, Any]:
+        """What the heartbeat says."""
+        return {
+            **host_facts(),
+            "pool": self.pool,
+            "concurrency": self.concurrency,
+            "queues": list(self.queues),
+            "tasks": sorted(self.app.operation_tasks),
+            "version": version_of(self.app.service),
+        }
+
+
+#: Process id of the worker whose pool child this is; 0 in any other process.
+_main_pid = 0
+
+
+def on_child_init(sender: str | None = None, **_: Any) -> None:
+    """A pool's child learns whose it is from its node name, `<service>-<pid>@<host>`. Its connections open at first use."""
+    global _main_pid  # noqa: PLW0603 (a fact of the process)
+    service, _, pid = (sender or "").partition("@")[0].rpartition("-")
+    if service:
+        _main_pid = int(pid)
+        telemetry.configure(f"waybill-{service}-worker")
+
+
+def on_child_shutdown(**_: Any) -> None:
+    telemetry.shutdown()
+
+
+signals.worker_process_init.connect(on_child_init, weak=False)
+signals.worker_process_shutdown.connect(on_child_shutdown, weak=False)
+
+
+def version_of(service: str) -> str:
+    try:
+        return version(f"waybill-{service}")
+    except PackageNotFoundError:
+        return "0"
+
+
+def signature_of(function: Callable[..., Any]) -> tuple[type[Message], type[Message] | None]:
+    """Payload and response types of `(attempt, request) -> response`. Raises TypeError for any other shape."""
+    parameters = list(inspect.signature(function).parameters)
+    if len(parameters) != 2:  # noqa: PLR2004
+        raise TypeError(f"{function.__qualname__} must take (attempt, request)")
+    hints = typing.get_type_hints(function)
+    request_type = hints.get(parameters[1])
+    if not (isinstance(request_type, type) and issubclass(request_type, Message)):
+        raise TypeError(f"{function.__qualname__}: annotate {parameters[1]} with its message type")
+    answer = hints.get("return")
+    if get_origin(answer) is FanOut:
+        (answer,) = get_args(answer)
+    if isinstance(answer, type) and issubclass(answer, Message):
+        return request_type, answer
+    if answer is None or answer is type(None):
+        return request_type, None
+    raise TypeError(f"{function.__qualname__}: the return annotation must be a message type, FanOut[...] or None")
+
+
+def celery_settings(app: ServiceApp) -> dict[str, Any]:
+    """Celery's configuration. Where stock parts remain, the values that FAULTS found to be safe."""
+    url = app.waybill.redis_url
+    exchange = kombu.Exchange(app.service, type="direct")
+    return {
+        "broker_url": url,
+        "broker_transport": "chassis.transport:Transport",
+        "broker_transport_options": {
+            "waybill_service": app.service,
+            "global_keyprefix": f"wb:{{{app.service}}}:celery:",
+            "socket_timeout": SOCKET_TIMEOUT_SECONDS * 2,
+            "socket_connect_timeout": CONNECT_TIMEOUT_SECONDS,
+            "socket_keepalive": True,
+            "health_check_interval": 10,
+            "visibility_timeout": 2100,
+            "unacked_restore_interval": 10,
+        },
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "broker_channel_error_retry": True,
+        "broker_pool_acquire_timeout": 2,
+        "control_exchange": f"{app.service}.pidbox",
+        "event_exchange": f"{app.service}.celeryev",
+        "task_queues": [kombu.Queue(queue.name, exchange, routing_key=queue.name) for queue in app.queues],
+        "task_default_queue": app.queues[0].name,
+        "task_default_exchange": app.service,
+        "task_default_routing_key": app.queues[0].name,
+        "task_create_missing_queues": False,
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        "task_ignore_result": True,
+        "task_store_errors_even_if_ignored": False,
+        "task_serializer": "json",
+        "result_serializer": "json",
+        "accept_content": ["json", transport.SERIALIZER],
+        "worker_prefetch_multiplier": 1,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "worker_send_task_events": False,
+        "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,
+        "worker_pool_start_method": "spawn",
+        "worker_enable_remote_control": True,
+        "enable_utc": True,
+        "timezone": "UTC",
+    }
