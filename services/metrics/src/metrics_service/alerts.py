@@ -16,7 +16,7 @@ import hashlib
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import IntEnum
 
 from metrics_service.instants import to_us
@@ -76,10 +76,11 @@ def advance(alert: Alert | None, rule: AlertRule, seen: Observation, now: dateti
     """
     if seen.value is None:
         return _without_data(alert, rule, now)
-    current = _observed(alert, rule, seen.value, now) if alert else _begin(rule, seen.series, seen.value, now)
-    if rule.comparison.breached(seen.value, rule.threshold):
-        return _fire_when_due(current, rule, now)
-    return end(current, now)
+    breached = rule.comparison.breached(seen.value, rule.threshold)
+    if alert is None:
+        return _fire_when_due(_begin(rule, seen.series, seen.value, now), rule, now) if breached else None
+    current = _observed(alert, rule, seen.value, now)
+    return _fire_when_due(current, rule, now) if breached else end(current, now)
 
 
 def end(alert: Alert, now: datetime) -> Alert | None:

@@ -15,7 +15,7 @@ MAX_FOR = timedelta(days=7)
 MAX_ANNOTATIONS = 32
 MAX_ANNOTATION_LENGTH = 4096
 MAX_DISPLAY_NAME_LENGTH = 255
-RULE_ID_PATTERN = r"[a-z][a-z0-9-]{0,62}"
+RULE_ID_RULE = r"[a-z][a-z0-9-]{0,62}"
 
 
 class Comparison(IntEnum):
@@ -62,3 +62,12 @@ class AlertRule:
         """
         reach = instant + timedelta(microseconds=1)
         return Buckets.over(instant - self.window, reach, Resolution.TEN_SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRule:
+    """A rule and when it was written."""
+
+    rule: AlertRule
+    create_time: datetime
+    update_time: datetime

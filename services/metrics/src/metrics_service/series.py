@@ -60,3 +60,18 @@ def _fingerprint(metric: str, labels: Labels) -> bytes:
     """16 bytes of SHA-256: two of a billion series coincide with a chance of 1 in 10**21."""
     identity = json.dumps([metric, labels], ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(identity.encode()).digest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesRecord:
+    """What is kept of a series besides its rollups, as of its sample with the latest event time.
+
+    `traceparent` is that of the attempt that added to it last.
+    """
+
+    key: SeriesKey
+    unit: str
+    first_time_us: int
+    last_time_us: int
+    last_value: float
+    traceparent: str
