@@ -12,6 +12,7 @@ from chassis.settings import SettingsError
 from rich.console import Console
 
 from waybill_cli import settings, up
+from waybill_cli.commands import admin, operations, trace
 from waybill_cli.plan import LISTENERS, SERVICES, PlanError, make_plan
 from waybill_cli.views import JsonView, LineView, LiveView, StackView
 
@@ -72,6 +73,18 @@ def _pair(item: str) -> tuple[str, str]:
     if not equals:
         raise click.UsageError(f"--listen {item}: expected NAME=HOST:PORT")
     return name, address
+
+
+for _command in (
+    operations.submit,
+    operations.operations,
+    operations.watch,
+    admin.queues,
+    admin.workers,
+    admin.dead_letters,
+    trace.trace,
+):
+    main.add_command(_command)
 
 
 if __name__ == "__main__":

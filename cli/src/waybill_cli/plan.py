@@ -28,7 +28,7 @@ LISTENERS: Mapping[str, tuple[str, str, int]] = {
     "notify": ("NOTIFY_LISTEN", "127.0.0.1:50052", 1),
     "reports": ("REPORTS_LISTEN", "127.0.0.1:50053", 2),
     "dashboard": ("DASHBOARD_LISTEN", "127.0.0.1:8080", 3),
-    "traces": ("DASHBOARD_TRACES_LISTEN", "127.0.0.1:50059", 4),
+    "traces": ("DASHBOARD_TRACES_LISTEN", "127.0.0.1:50054", 4),
 }
 
 
@@ -105,7 +105,7 @@ def environment_of(plan: Plan, redis_url: str) -> dict[str, str]:
     return {
         **plan.environment,
         **{LISTENERS[name][0]: address for name, address in plan.addresses.items()},
-        **_telemetry(plan),
+        **_traces(plan),
         "WAYBILL_REDIS_URL": redis_url,
         "WAYBILL_STATE_DIR": str(plan.state_dir),
         "WAYBILL_ROUTES": ",".join(f"{key}={target}" for key, target in routes.items()),
@@ -153,12 +153,15 @@ def _worker_names(count: int) -> list[str]:
     return ["worker"] if count == 1 else [f"worker {number}" for number in range(1, count + 1)]
 
 
-def _telemetry(plan: Plan) -> dict[str, str]:
-    """Spans go to the stack's own receiver unless the environment names another."""
+def _traces(plan: Plan) -> dict[str, str]:
+    """Spans go to the stack's own receiver, and are shown from there, unless the environment names another."""
     receiver = plan.addresses.get("traces")
-    if receiver is None or any(name in plan.environment for name in _OTLP_ENDPOINTS):
+    if receiver is None:
         return {}
-    return {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{receiver}", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
+    shown = {"DASHBOARD_TRACES_TARGET": receiver}
+    if any(name in plan.environment for name in _OTLP_ENDPOINTS):
+        return shown
+    return {**shown, "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{receiver}", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
 
 
 _OTLP_ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")

@@ -6,6 +6,7 @@ from pathlib import Path
 from chassis.settings import WaybillSettings, load
 
 DEFAULT_GATEWAY = "127.0.0.1:50051"
+DEFAULT_TRACES = "127.0.0.1:50054"
 
 
 def environment() -> dict[str, str]:

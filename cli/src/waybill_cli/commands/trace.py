@@ -1,0 +1,42 @@
+"""`waybill trace`: one trace as a tree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+from waybill.traces.v1 import traces_pb2
+
+from waybill_cli import failures, trace_tree
+from waybill_cli.client import Gateway, TraceReceiver, metadata_of
+from waybill_cli.commands.edge import over_a_gateway
+from waybill_cli.output import Output, answers_as_json
+from waybill_cli.settings import DEFAULT_TRACES
+
+
+@click.command("trace", epilog=failures.EXIT_CODES)
+@click.argument("identity", metavar="ID")
+@click.option(
+    "--traces",
+    envvar="DASHBOARD_TRACES_TARGET",
+    default=DEFAULT_TRACES,
+    show_default=True,
+    metavar="HOST:PORT",
+    help="The dashboard's trace receiver. Or DASHBOARD_TRACES_TARGET.",
+)
+@over_a_gateway
+async def trace(identity: str, traces: str, *, gateway: Gateway, output: Output) -> None:
+    """The trace of this id, or of this operation, as the trace receiver has it."""
+    trace_id = await _trace_id(gateway, identity)
+    async with TraceReceiver(traces) as receiver:
+        spans: Sequence[traces_pb2.Span] = await receiver.spans(trace_id)
+    if output.as_json:
+        output.json({"trace_id": trace_id, **answers_as_json(spans, "spans")})
+    else:
+        output.console.print(trace_tree.rendered(spans), soft_wrap=True)
+
+
+async def _trace_id(gateway: Gateway, identity: str) -> str:
+    if identity.startswith("operations/"):
+        return metadata_of(await gateway.get(identity)).trace_id
+    return identity.lower()

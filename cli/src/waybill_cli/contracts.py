@@ -1,0 +1,127 @@
+"""What the services' contracts offer, read from their descriptors: methods by name, and messages from JSON."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import waybill
+from google.protobuf import json_format, message_factory
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
+from google.protobuf.message import Message
+
+# Beside Waybill's own: the types that the details of a Status are packed in.
+_FURTHER = ("google.rpc.error_details_pb2",)
+# Contracts that no gateway serves.
+_INTERNAL = {"store", "operations"}
+
+M = TypeVar("M", bound=Message)
+
+
+class MethodError(Exception):
+    """There is no such service or method."""
+
+
+class JsonError(Exception):
+    """The JSON does not fit the message; carries every reason."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(problems))
+
+
+@cache
+def load() -> None:
+    """Import every contract, so that any payload of theirs can be printed."""
+    for name in (*_FURTHER, *_modules()):
+        importlib.import_module(name)
+
+
+def methods(service: str) -> dict[str, MethodDescriptor]:
+    """The unary methods of `waybill.<service>.v1` by name; raises MethodError for an unknown service."""
+    names = [name for name in _modules() if name.startswith(f"waybill.{service}.v1.")]
+    if not names or service in _INTERNAL:
+        known = sorted({name.split(".")[1] for name in _modules()} - _INTERNAL)
+        raise MethodError(f"there is no service {service!r}; there are {', '.join(known)}")
+    files = [importlib.import_module(name).DESCRIPTOR for name in names]
+    each = (method for file in files for found in file.services_by_name.values() for method in found.methods)
+    return {method.name: method for method in each if not (method.client_streaming or method.server_streaming)}
+
+
+def method(service: str, name: str) -> MethodDescriptor:
+    """`RenderReport` or `render-report` of `reports`; raises MethodError."""
+    known = methods(service)
+    found = known.get(name) or next((known[each] for each in known if kebab(each) == name), None)
+    if found is None:
+        raise MethodError(f"{service} has no method {name!r}; it has {', '.join(map(kebab, known))}")
+    return found
+
+
+def kebab(name: str) -> str:
+    """`BatchSendNotifications` as `batch-send-notifications`."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name).lower()
+
+
+def message_from_json(text: str, descriptor: Descriptor) -> Message:
+    """A message from protobuf JSON; raises JsonError with every field that is wrong."""
+    try:
+        value = json.loads(text or "{}")
+    except ValueError as error:
+        raise JsonError([f"not JSON: {error}"]) from error
+    if problems := list(_problems(descriptor, value, "")):
+        raise JsonError(problems)
+    return json_format.ParseDict(value, message_factory.GetMessageClass(descriptor)())
+
+
+def to_json(message: Message) -> dict[str, Any]:
+    """A message as protobuf JSON, with fields named as in the contract."""
+    load()
+    return json_format.MessageToDict(message, preserving_proto_field_name=True)
+
+
+def _problems(descriptor: Descriptor, value: object, path: str) -> Iterator[str]:
+    if not isinstance(value, dict):
+        yield f"{path or 'the request'}: expected an object"
+        return
+    for key, item in value.items():
+        field = descriptor.fields_by_name.get(key) or descriptor.fields_by_camelcase_name.get(key)
+        where = f"{path}.{key}" if path else key
+        if field is None:
+            yield f"{where}: unknown; {descriptor.name} has {', '.join(f.name for f in descriptor.fields)}"
+        else:
+            yield from _field_problems(descriptor, field, item, where)
+
+
+def _field_problems(owner: Descriptor, field: FieldDescriptor, item: object, where: str) -> Iterator[str]:
+    inner = _own_type(field)
+    if inner is not None and not field.is_repeated and item is not None:
+        yield from _problems(inner, item, where)
+    elif inner is not None and isinstance(item, list):
+        for index, each in enumerate(item):
+            yield from _problems(inner, each, f"{where}[{index}]")
+    else:
+        try:
+            json_format.ParseDict({field.name: item}, message_factory.GetMessageClass(owner)())
+        except (json_format.ParseError, ValueError) as error:
+            yield f"{where}: {error}"
+
+
+def _own_type(field: FieldDescriptor) -> Descriptor | None:
+    """The type of a field that is read field by field; None for scalars, maps and well-known types."""
+    kind = field.message_type
+    if kind is None or kind.GetOptions().map_entry or kind.file.package == "google.protobuf":
+        return None
+    return kind
+
+
+@cache
+def _modules() -> tuple[str, ...]:
+    """Every contract's module. Namespace packages have no finder that lists them: their folders are read."""
+    roots = [Path(root) for root in cast("Any", waybill).__path__]
+    found = [path.relative_to(root.parent) for root in roots for path in root.rglob("*_pb2.py")]
+    return tuple(sorted(".".join(path.with_suffix("").parts) for path in found))
