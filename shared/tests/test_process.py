@@ -1,9 +1,11 @@
 """The processes of a service: which there are, and what they refuse to start with."""
 
+import logging
 import sys
 import textwrap
 
 import pytest
+import structlog
 from chassis import process
 from chassis.process import Service
 from chassis.settings import Address, ServiceSettings
@@ -14,6 +16,16 @@ class DepotSettings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="DEPOT_")
 
     listen: Address = "127.0.0.1:0"
+
+
+@pytest.fixture(autouse=True)
+def logs_as_before():
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
 
 
 @pytest.fixture
@@ -34,14 +46,16 @@ def service(tmp_path, monkeypatch):
     (package / "tasks.py").write_text(
         textwrap.dedent(
             """
-            from celery import Celery
+            from datetime import timedelta
 
-            app = Celery("depot", set_as_current=False)
-            app.conf.task_queues = {}
-            app.conf.task_default_queue = "depot.default"
+            from chassis.retries import RetryPolicy
+            from chassis.worker import Attempt, QueueSpec, ServiceApp
+            from google.protobuf.struct_pb2 import Struct
 
-            @app.task(name="depot.load_crate")
-            def load_crate(): ...
+            app = ServiceApp("depot", queues=[QueueSpec("depot.default", tasks=["depot.*"])])
+
+            @app.task(name="depot.load_crate", policy=RetryPolicy())
+            def load_crate(attempt: Attempt, request: Struct) -> None: ...
             """
         )
     )
@@ -94,6 +108,13 @@ def test_a_check_fails_on_a_module_that_does_not_import(service, tmp_path):
 
     with pytest.raises(ModuleNotFoundError, match="nothing_of_this_name"):
         process.run(service, ["--check"])
+
+
+def test_a_worker_of_an_unknown_queue_is_refused(service, capsys):
+    """A queue that the service does not own is named, and no worker starts."""
+    assert process.run(service, ["worker", "-Q", "depot.default,depot.bulk"]) == 2
+
+    assert "depot has no queue depot.bulk" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [[], ["subscriber"], ["gateway", "--check"], ["janitor"]])

@@ -13,7 +13,9 @@ from typing import Any, Literal, TextIO
 
 import structlog
 from structlog.contextvars import bind_contextvars, bound_contextvars, clear_contextvars
-from structlog.typing import FilteringBoundLogger, Processor
+from structlog.typing import EventDict, FilteringBoundLogger, Processor
+
+from chassis.telemetry import current_span
 
 __all__ = ["bound", "clear", "configure", "get_logger"]
 
@@ -73,9 +75,12 @@ def clear() -> None:
 
 
 def _shared_processors(service: str, process: str) -> list[Processor]:
-    def add_origin(_logger: object, _method: str, fields: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    def add_origin(_logger: object, _method: str, fields: EventDict) -> EventDict:
         fields.setdefault("service", service)
         fields.setdefault("process", process)
+        span = None if "trace_id" in fields else current_span()
+        if span is not None:
+            fields["trace_id"] = span.trace_id.hex()
         return fields
 
     return [

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from chassis import logging, telemetry
 from chassis.database import open_database
-from chassis.settings import ServiceSettings, SettingsError, load
+from chassis.settings import ServiceSettings, SettingsError, load, split_list
 
 WRONG_SETTINGS = 2
 ROLES = ("gateway", "worker", "subscriber", "scheduler")
@@ -49,7 +49,7 @@ def run(service: Service, arguments: Sequence[str] | None = None) -> int:
     logging.configure(service.name, options.role, level=waybill.log_level, form=waybill.log_format)
     if options.role == "worker":
         return _work(service, settings, options)
-    telemetry.configure(service.name)
+    telemetry.configure(f"waybill-{service.name}-{options.role}")
     serve: Callable[[ServiceSettings], int] = load_object(getattr(service, options.role))
     return serve(settings)
 
@@ -59,11 +59,10 @@ def check(service: Service, settings: ServiceSettings) -> int:
     modules = _import_all(_package(service))
     open_database(settings.database, sa.MetaData()).dispose()
     app = load_object(service.app)
-    tasks = [name for name in app.tasks if name.startswith(f"{service.name}.")]
-    queues = {app.amqp.router.route({}, name)["queue"].name for name in tasks}
+    queues = {name: app.queue_of(name).name for name in app.operation_tasks}
     sys.stdout.write(
-        f"{service.name}: settings, {modules} modules, the database, {len(tasks)} tasks in {len(queues)} queues: "
-        "all is well\n"
+        f"{service.name}: settings, {modules} modules, the database, "
+        f"{len(queues)} tasks in {len(set(queues.values()))} queues: all is well\n"
     )
     return 0
 
@@ -102,13 +101,14 @@ def _import_all(package: str) -> int:
 
 def _work(service: Service, settings: ServiceSettings, options: argparse.Namespace) -> int:
     app = load_object(service.app)
-    pool = settings.worker_pool
-    concurrency = options.concurrency or settings.worker_concurrency
-    arguments = [
-        "worker",
-        *(["--queues", options.queues] if options.queues else []),
-        *(["--pool", pool] if pool else []),
-        *(["--concurrency", str(concurrency)] if concurrency else []),
-    ]
-    app.worker_main(arguments)
-    return 0
+    try:
+        return int(
+            app.work(
+                queues=split_list(options.queues),
+                concurrency=options.concurrency or settings.worker_concurrency,
+                pool=settings.worker_pool,
+            )
+        )
+    except LookupError as error:
+        sys.stderr.write(f"{service.name}: {error}\n")
+        return WRONG_SETTINGS

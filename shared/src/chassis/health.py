@@ -1,0 +1,113 @@
+"""Health of a gateway (grpc.health.v1): serving is Redis within reach and as durable as WAYBILL_DURABILITY says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any, Final
+
+import grpc
+import redis.asyncio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from redis.exceptions import RedisError
+
+from chassis.logging import get_logger
+from chassis.settings import WaybillSettings
+
+POLL_SECONDS: Final = 1.0
+ANSWER_SECONDS: Final = 2.0
+INSECURE_KEY: Final = "waybill-insecure"
+
+_SERVING: Final = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
+
+log = get_logger()
+
+
+class HealthServicer(health.aio.HealthServicer):  # type: ignore[misc]
+    """Stock health, whose answers say in trailing metadata where WAYBILL_INSECURE is set."""
+
+    def __init__(self, *, insecure: bool) -> None:
+        super().__init__()
+        self._insecure = insecure
+
+    async def Check(self, request: health_pb2.HealthCheckRequest, context: Any) -> health_pb2.HealthCheckResponse:
+        if self._insecure:
+            context.set_trailing_metadata(((INSECURE_KEY, "1"),))
+        return await super().Check(request, context)
+
+
+class Health:
+    """Watches Redis and says so for every service of the gateway, and for ""."""
+
+    def __init__(self, waybill: WaybillSettings, services: Iterable[str]) -> None:
+        self.servicer = HealthServicer(insecure=waybill.insecure)
+        self._durability = waybill.durability
+        self._services = ("", *services)
+        self._reason: str | None = "not looked at yet"
+        self._client = redis.asyncio.Redis.from_url(
+            waybill.redis_url,
+            socket_timeout=ANSWER_SECONDS,
+            socket_connect_timeout=ANSWER_SECONDS,
+            retry=None,
+            decode_responses=True,
+        )
+
+    async def watch(self) -> None:
+        """Look each second; runs until it is cancelled."""
+        try:
+            while True:
+                await self.look()
+                await asyncio.sleep(POLL_SECONDS)
+        finally:
+            await self._client.aclose()
+
+    async def look(self) -> None:
+        """Look once, and say what has changed."""
+        reason = await self._why_not_serving()
+        if reason != self._reason:
+            status = "NOT_SERVING" if reason else "SERVING"
+            log.info("health.changed", status=status, reason=reason)
+        self._reason = reason
+        await self._say(_NOT_SERVING if reason else _SERVING)
+
+    async def drain(self) -> None:
+        """NOT_SERVING from now on."""
+        await self.servicer.enter_graceful_shutdown()
+
+    async def start(self) -> None:
+        """NOT_SERVING until Redis has been seen."""
+        await self._say(_NOT_SERVING)
+
+    async def _say(self, status: Any) -> None:
+        for service in self._services:
+            await self.servicer.set(service, status)
+
+    async def _why_not_serving(self) -> str:
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await self._client.ping()
+                return await self._why_not_durable()
+        except (RedisError, OSError, TimeoutError) as error:
+            return f"redis: {type(error).__name__}: {error}"
+
+    async def _why_not_durable(self) -> str:
+        if self._durability == "replicated":
+            replicas = (await self._client.info("replication")).get("connected_slaves", 0)
+            return "" if replicas else "WAYBILL_DURABILITY=replicated, and no replica is connected"
+        wanted = {"appendonly": "yes"}
+        if self._durability == "always":
+            wanted["appendfsync"] = "always"
+        found = await self._client.config_get(*wanted)
+        wrong = [f"{name}={found.get(name)}" for name, value in wanted.items() if found.get(name) != value]
+        return f"WAYBILL_DURABILITY={self._durability}, and Redis has {', '.join(wrong)}" if wrong else ""
+
+
+async def serve_alone(servicer: HealthServicer, address: str) -> grpc.aio.Server:
+    """Serve health and nothing else, without TLS, for probes; an empty address serves nobody."""
+    server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    if address:
+        server.add_insecure_port(address)
+    await server.start()
+    return server

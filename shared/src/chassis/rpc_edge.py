@@ -1,0 +1,306 @@
+"""The edge of a gateway: what happens around every RPC, whatever its servicer does.
+
+Trace, deadline, admission by size, errors. Each method's handler is wrapped once, when the
+gateway is built; there is no chain of interceptors to run through with each call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final, TypeAlias, TypeVar
+
+import grpc
+from google.protobuf import descriptor_pool
+
+from chassis import telemetry
+from chassis.call import Call, current_call
+from chassis.errors import InvalidArgument, Unavailable, WaybillError
+from chassis.logging import get_logger
+from chassis.rpc_errors import RETRY_AFTER, Answer, Relayed, answer_of, known_error
+from chassis.settings import WaybillSettings
+from chassis.telemetry import Span, SpanContext
+
+DEFAULT_DEADLINE_SECONDS: Final = 10.0
+MAX_MARGIN_SECONDS: Final = 0.2
+PRINCIPAL_KEY: Final = "waybill-principal"
+FORWARDED_KEY: Final = "waybill-forwarded"
+TRACE_KEY: Final = "traceparent"
+
+# Calls without an end of their own: they have the caller's deadline or none, end when the
+# gateway drains, and are spans only when they fail.
+_LINGERING: Final = frozenset(
+    {
+        "google.longrunning.Operations/WaitOperation",
+        "waybill.events.v1.EventService/Subscribe",
+        "waybill.traces.v1.TraceService/WatchTrace",
+        "externalscaler.ExternalScaler/StreamIsActive",
+    }
+)
+_HOUSEKEEPING: Final = ("grpc.health.", "grpc.reflection.")
+
+# Codes that are the server's fault (OpenTelemetry, semantic conventions for gRPC).
+_SERVER_ERRORS: Final = frozenset(
+    {
+        grpc.StatusCode.UNKNOWN,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.UNIMPLEMENTED,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DATA_LOSS,
+    }
+)
+
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+# Answers a call with raw bytes, or gives None: the call is for the local servicer.
+Forward: TypeAlias = "Callable[[Call, Context, bytes], Awaitable[list[bytes]] | None]"
+T = TypeVar("T")
+
+log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A method as the edge treats it; `name` is `<package>.<Service>/<Method>`."""
+
+    name: str
+    # Answers may take as long as the caller allows.
+    unbounded: bool
+    lingers: bool
+    # No span unless it fails.
+    quiet: bool
+
+    @classmethod
+    def of(cls, name: str) -> Method:
+        housekeeping = name.startswith(_HOUSEKEEPING)
+        lingers = name in _LINGERING or housekeeping
+        return cls(name, unbounded=lingers or _streams(name), lingers=lingers, quiet=lingers)
+
+
+class Edge:
+    """Wraps handlers; one per gateway."""
+
+    def __init__(self, service: str, waybill: WaybillSettings) -> None:
+        self.service = service
+        self.draining = False
+        self._max_payload_bytes = waybill.max_payload_bytes
+        self._authenticated = waybill.tls
+        self._gateways = frozenset({service, *waybill.targets})
+        self._lingering: set[asyncio.Timeout] = set()
+
+    def drain(self) -> None:
+        """End the calls that have no end of their own: UNAVAILABLE, reason DRAINING; clients come again elsewhere."""
+        self.draining = True
+        now = asyncio.get_running_loop().time()
+        for timeout in self._lingering:
+            timeout.reschedule(now)
+
+    def wrap(self, name: str, handler: Handler, forward: Forward | None = None) -> Handler:
+        """The handler with the edge around it; `forward` may take calls away from the servicer."""
+        return _Wrapped(self, Method.of(name), handler, forward).handler()
+
+    def admit(self, data: bytes) -> None:
+        """Raise InvalidArgument, reason PAYLOAD_TOO_LARGE, for a request above the limit."""
+        if len(data) > self._max_payload_bytes:
+            raise InvalidArgument(
+                f"the request has {len(data)} bytes; the limit is {self._max_payload_bytes}",
+                reason="PAYLOAD_TOO_LARGE",
+                metadata={"size_bytes": str(len(data)), "limit_bytes": str(self._max_payload_bytes)},
+            )
+
+    async def run(self, method: Method, context: Context, work: Callable[[Call], Awaitable[T]]) -> T:
+        """Do the work of one RPC; whatever it raises reaches the client as a Status."""
+        call, limit = self._begin(method, context)
+        code = grpc.StatusCode.OK
+        try:
+            with telemetry.use_span(call.context):
+                async with _Bounded(limit, self._lingering if method.lingers else None):
+                    return await work(call)
+        except grpc.aio.AbortError:
+            code = context.code()
+            raise
+        except (asyncio.CancelledError, grpc.aio.BaseError):
+            code = grpc.StatusCode.CANCELLED
+            raise
+        except Exception as error:  # noqa: BLE001 - every exception becomes a Status here
+            answer = self._answer(method, error)
+            code = answer.code
+            await context.abort(answer.code, answer.details, answer.trailing)
+        finally:
+            self._end(method, call, code)
+
+    def _begin(self, method: Method, context: Context) -> tuple[Call, float]:
+        """The call, and when it is cut off; its deadline is earlier, so that it can answer by itself."""
+        metadata: dict[str, Any] = dict(context.invocation_metadata() or ())
+        parent = SpanContext.parse(metadata.get(TRACE_KEY, ""))
+        seconds, margin = work_seconds(context.time_remaining(), unbounded=method.unbounded)
+        deadline = asyncio.get_running_loop().time() + seconds
+        call = Call(
+            method=method.name,
+            start_us=telemetry.now_us(),
+            context=parent.child() if parent else SpanContext.new_root(),
+            parent_span_id=parent.span_id if parent else b"",
+            principal=self._principal(context, metadata) if self._authenticated else "",
+            deadline=deadline,
+        )
+        current_call.set(call)
+        return call, deadline + margin / 2
+
+    def _principal(self, context: Context, metadata: dict[str, Any]) -> str:
+        """Who calls, by certificate; a gateway may speak for the principal that it names."""
+        names: Any = context.auth_context().get("x509_common_name", ())
+        principal = b"".join(names).decode(errors="replace")
+        if principal in self._gateways and FORWARDED_KEY in metadata:
+            return str(metadata.get(PRINCIPAL_KEY, ""))
+        return principal
+
+    def _answer(self, method: Method, error: Exception) -> Answer:
+        if isinstance(error, Relayed):
+            return error.answer
+        known = known_error(error)
+        if isinstance(error, TimeoutError) and self.draining and method.lingers:
+            known = Unavailable("the gateway is draining", reason="DRAINING", retry_after=RETRY_AFTER)
+        if known is None:
+            log.error("rpc.failed", method=method.name, exc_info=error)
+            known = WaybillError("an internal error; the service's log says which")
+        elif known.code in _SERVER_ERRORS and not self.draining:
+            log.warning("rpc.refused", method=method.name, reason=known.reason, error=known.message)
+        return answer_of(known, self.service)
+
+    def _end(self, method: Method, call: Call, code: grpc.StatusCode) -> None:
+        failed = code in _SERVER_ERRORS
+        if call.projected or (method.quiet and not failed) or (self.draining and method.lingers):
+            return
+        telemetry.emit(rpc_span(call.method, telemetry.SERVER, call.context, call.parent_span_id, call.start_us, code))
+
+
+class _Wrapped:
+    """One method's handler with the edge around it; takes and gives bytes where a request is one message."""
+
+    def __init__(self, edge: Edge, method: Method, handler: Handler, forward: Forward | None) -> None:
+        self._edge = edge
+        self._method = method
+        self._inner = handler
+        self._forward = forward
+        self._parse = handler.request_deserializer or bytes
+        self._serialize = _serializer(handler.response_serializer)
+
+    def handler(self) -> Handler:
+        parse, serialize = self._inner.request_deserializer, self._inner.response_serializer
+        match self._inner.request_streaming, self._inner.response_streaming:
+            case False, False:
+                return grpc.unary_unary_rpc_method_handler(self.unary_unary, None, None)
+            case False, True:
+                return grpc.unary_stream_rpc_method_handler(self.unary_stream, None, self._serialize)
+            case True, False:
+                return grpc.stream_unary_rpc_method_handler(self.stream_unary, parse, serialize)
+        return grpc.stream_stream_rpc_method_handler(self.stream_stream, parse, serialize)
+
+    async def unary_unary(self, data: bytes, context: Context) -> Any:
+        inner: Any = self._inner.unary_unary
+
+        async def work(call: Call) -> Any:
+            self._edge.admit(data)
+            if self._forward is not None and (forwarded := self._forward(call, context, data)) is not None:
+                return (await forwarded)[-1]
+            response = inner(self._parse(data), context)
+            return self._serialize(await response if inspect.isawaitable(response) else response)
+
+        return await self._edge.run(self._method, context, work)
+
+    async def unary_stream(self, data: bytes, context: Context) -> None:
+        inner: Any = self._inner.unary_stream
+
+        async def work(call: Call) -> None:
+            self._edge.admit(data)
+            if self._forward is not None and (forwarded := self._forward(call, context, data)) is not None:
+                await forwarded
+            else:
+                await _drive(inner(self._parse(data), context), context)
+
+        await self._edge.run(self._method, context, work)
+
+    async def stream_unary(self, requests: AsyncIterator[Any], context: Context) -> Any:
+        inner: Any = self._inner.stream_unary
+        return await self._edge.run(self._method, context, lambda _call: inner(requests, context))
+
+    async def stream_stream(self, requests: AsyncIterator[Any], context: Context) -> None:
+        inner: Any = self._inner.stream_stream
+        await self._edge.run(self._method, context, lambda _call: _drive(inner(requests, context), context))
+
+
+class _Bounded:
+    """`async with`: TimeoutError when the deadline passes; where it lingers, also when the gateway drains."""
+
+    __slots__ = ("_lingering", "_timeout")
+
+    def __init__(self, deadline: float, lingering: set[asyncio.Timeout] | None) -> None:
+        self._timeout = asyncio.timeout_at(None if deadline == math.inf else deadline)
+        self._lingering = lingering
+
+    async def __aenter__(self) -> None:
+        await self._timeout.__aenter__()
+        if self._lingering is not None:
+            self._lingering.add(self._timeout)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._lingering is not None:
+            self._lingering.discard(self._timeout)
+        await self._timeout.__aexit__(kind, error, traceback)
+
+
+def work_seconds(remaining: float | None, *, unbounded: bool) -> tuple[float, float]:
+    """How long a call may work, and the margin in which its answer still reaches the caller."""
+    if remaining is None:
+        return (math.inf if unbounded else DEFAULT_DEADLINE_SECONDS), 0.0
+    margin = min(MAX_MARGIN_SECONDS, remaining / 10)
+    return remaining - margin, margin
+
+
+def rpc_span(
+    method: str, kind: int, context: SpanContext, parent_span_id: bytes, start_us: int, code: grpc.StatusCode
+) -> Span:
+    """The span of an RPC that ends now; an error where OpenTelemetry's conventions say so."""
+    service, _, name = method.partition("/")
+    failed = code in _SERVER_ERRORS if kind == telemetry.SERVER else code is not grpc.StatusCode.OK
+    attributes: dict[str, telemetry.Attribute] = {
+        "rpc.system": "grpc",
+        "rpc.service": service,
+        "rpc.method": name,
+        "rpc.grpc.status_code": code.value[0],
+    }
+    if failed:
+        attributes["error.type"] = code.name
+    error = code.name if failed else ""
+    return Span(method, kind, context, parent_span_id, start_us, telemetry.now_us(), attributes, error)
+
+
+def _streams(name: str) -> bool:
+    try:
+        described = descriptor_pool.Default().FindMethodByName(name.replace("/", "."))
+    except KeyError:
+        # A method that this build does not know: only its owner can say how long it takes.
+        return True
+    return described.server_streaming or described.client_streaming
+
+
+def _serializer(serialize: Callable[[Any], bytes] | None) -> Callable[[Any], bytes]:
+    if serialize is None:
+        return bytes
+    return lambda response: response if isinstance(response, bytes) else serialize(response)
+
+
+async def _drive(responses: Any, context: Context) -> None:
+    """Send what a streaming servicer yields; one that writes to the context itself is only awaited."""
+    if not hasattr(responses, "__aiter__"):
+        await responses
+        return
+    async for response in responses:
+        await context.write(response)
