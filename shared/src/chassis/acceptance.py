@@ -6,20 +6,20 @@ import re
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final, Protocol, cast
 from uuid import UUID
 
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
+from waybill.operations.v1 import operations_pb2 as ops
+from waybill.store.v1 import store_pb2
 
 from chassis.errors import Violations
 from chassis.retries import RetryPolicy
 from chassis.store_calls import Acceptance, id_of
 from chassis.telemetry import SpanContext, now_us
-from waybill.operations.v1 import operations_pb2 as ops
-from waybill.store.v1 import store_pb2
 
 MAX_LABELS: Final = 32
 MAX_LABEL_VALUE: Final = 255
@@ -95,7 +95,7 @@ def acceptance(submission: Submission, provenance: Provenance) -> Acceptance:
         parent=submission.parent,
         root=id_of(submission.parent) or operation_id,
         effect_id=operation_id,
-        trace=trace_of(submission, provenance),
+        trace=trace_of(provenance, traceparent=submission.traceparent, links=submission.links),
         expire_time_us=timestamp_us(options, "expire_time"),
         principal=provenance.principal,
     )
@@ -110,17 +110,6 @@ def acceptance(submission: Submission, provenance: Provenance) -> Acceptance:
         due_us=timestamp_us(options, "schedule_time"),
         idempotency_scope="\0".join((provenance.principal, provenance.method, request_id)) if request_id else "",
     )
-
-
-def replay_of(original: store_pb2.OperationRecord, name: str, acceptance: Acceptance, *, edited: bool) -> Acceptance:
-    """The acceptance as a replay of `original`: it names it, links to it, and shares its effects unless edited."""
-    record = acceptance.record
-    record.replayed_from = name
-    record.labels.update(original.labels)
-    if not edited:
-        record.effect_id = original.effect_id
-    record.trace.links.add(trace_id=original.trace.trace_id, span_id=original.trace.send_span_id)
-    return replace(acceptance, record=record)
 
 
 def options_of(request: Message) -> ops.SubmitOptions:
@@ -149,7 +138,9 @@ def check_options(options: ops.SubmitOptions, labels: Mapping[str, str], request
     found.require(len(request_id) <= MAX_REQUEST_ID, "request_id", f"has more than {MAX_REQUEST_ID} characters")
     found.require(options.priority in ops.Priority.values(), "options.priority", "is not a known priority")
     found.require(
-        0 <= options.max_attempts <= MAX_ATTEMPTS, "options.max_attempts", f"must be 1 to {MAX_ATTEMPTS}, or 0 for the default"
+        0 <= options.max_attempts <= MAX_ATTEMPTS,
+        "options.max_attempts",
+        f"must be 1 to {MAX_ATTEMPTS}, or 0 for the default",
     )
     due, expire = timestamp_us(options, "schedule_time"), timestamp_us(options, "expire_time")
     limit = now + MAX_SCHEDULE_AHEAD // timedelta(microseconds=1)
@@ -166,7 +157,9 @@ def check_labels(labels: Mapping[str, str], found: Violations) -> None:
     for key, value in labels.items():
         found.require(_LABEL_KEY.fullmatch(key), f"options.labels[{key!r}]", f"the key must match {_LABEL_KEY.pattern}")
         found.require(
-            len(value) <= MAX_LABEL_VALUE, f"options.labels[{key!r}]", f"the value has more than {MAX_LABEL_VALUE} characters"
+            len(value) <= MAX_LABEL_VALUE,
+            f"options.labels[{key!r}]",
+            f"the value has more than {MAX_LABEL_VALUE} characters",
         )
 
 
@@ -178,9 +171,9 @@ def timestamp_us(message: Any, name: str) -> int:
     return stamp.seconds * 1_000_000 + stamp.nanos // 1000
 
 
-def trace_of(submission: Submission, provenance: Provenance) -> store_pb2.TraceContext:
-    """The place of the `send` span: below the submission's own parent, else below the provenance's."""
-    given = SpanContext.parse(submission.traceparent) if submission.traceparent else None
+def trace_of(provenance: Provenance, *, traceparent: str = "", links: Sequence[str] = ()) -> store_pb2.TraceContext:
+    """The place of the `send` span: below `traceparent` where one is given, else below the provenance's parent."""
+    given = SpanContext.parse(traceparent) if traceparent else None
     parent = given or provenance.parent
     send = parent.child() if parent else SpanContext.new_root()
     trace = store_pb2.TraceContext(
@@ -188,6 +181,6 @@ def trace_of(submission: Submission, provenance: Provenance) -> store_pb2.TraceC
     )
     if provenance.server is not None and given is None:
         trace.server.CopyFrom(provenance.server)
-    for link in filter(None, map(SpanContext.parse, submission.links)):
+    for link in filter(None, map(SpanContext.parse, links)):
         trace.links.add(trace_id=link.trace_id, span_id=link.span_id)
     return trace

@@ -5,8 +5,8 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
@@ -14,6 +14,8 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 from redis.exceptions import RedisError
+from waybill.operations.v1 import operations_pb2 as ops
+from waybill.store.v1 import store_pb2
 
 from chassis import store_calls
 from chassis.acceptance import Acceptable, Provenance, Submission, acceptance
@@ -24,8 +26,6 @@ from chassis.retries import Failure, Retry, decide
 from chassis.statuses import reason_of, task_failure
 from chassis.store_calls import AttemptError, Begun, Settlement
 from chassis.telemetry import SpanContext, use_span
-from waybill.operations.v1 import operations_pb2 as ops
-from waybill.store.v1 import store_pb2
 
 if TYPE_CHECKING:
     from chassis.worker import OperationTask, ServiceApp
@@ -79,8 +79,16 @@ class WorkItem:
 class Attempt:
     """What a task knows of the attempt that it is, and what it may do as it."""
 
-    def __init__(  # noqa: PLR0913 (facts of one attempt, all named)
-        self, *, app: ServiceApp, record: store_pb2.OperationRecord, number: int, max_attempts: int, token: str, span: SpanContext, timeout: timedelta
+    def __init__(
+        self,
+        *,
+        app: ServiceApp,
+        record: store_pb2.OperationRecord,
+        number: int,
+        max_attempts: int,
+        token: str,
+        span: SpanContext,
+        timeout: timedelta,
     ) -> None:
         self.app = app
         self.operation_id = record.id
@@ -152,7 +160,9 @@ class Attempt:
 
     def _report(self, percent: int, message: str, now: float) -> None:
         try:
-            answer = self.app.store.run(store_calls.progress(self.operation_id, self.token, percent, message[:MAX_ERROR_MESSAGE]))
+            answer = self.app.store.run(
+                store_calls.progress(self.operation_id, self.token, percent, message[:MAX_ERROR_MESSAGE])
+            )
         except RedisError:
             log.warning("progress.unreported", percent=percent)
             self._reported_at = now
@@ -177,7 +187,13 @@ def run_attempt(task: OperationTask, item: WorkItem) -> None:
         if begun is None:
             return
         attempt = Attempt(
-            app=app, record=record, number=begun.attempt, max_attempts=begun.max_attempts, token=token, span=span, timeout=task.timeout
+            app=app,
+            record=record,
+            number=begun.attempt,
+            max_attempts=begun.max_attempts,
+            token=token,
+            span=span,
+            timeout=task.timeout,
         )
         with app.running(item, attempt), use_span(span):
             settlement = conclude(task, attempt, record)
@@ -186,7 +202,9 @@ def run_attempt(task: OperationTask, item: WorkItem) -> None:
 
 def begin(app: ServiceApp, item: WorkItem, span: SpanContext, token: str) -> Begun | None:
     """Count the attempt; None when there is nothing to run, or the store cannot be asked (the lease runs out then)."""
-    call = store_calls.begin(item.operation_id, item.delivery, worker=app.worker_name, token=token, span=span.span_id, lease=app.lease)
+    call = store_calls.begin(
+        item.operation_id, item.delivery, worker=app.worker_name, token=token, span=span.span_id, lease=app.lease
+    )
     try:
         begun = app.store.run(call)
     except RedisError as error:
@@ -204,12 +222,17 @@ def conclude(task: OperationTask, attempt: Attempt, record: store_pb2.OperationR
     try:
         request = task.request_type()
         if not record.request.Unpack(request):
-            raise PermanentError(f"the payload is a {record.request.type_url}, not a {request.DESCRIPTOR.full_name}", reason="PAYLOAD_TYPE")
+            raise PermanentError(
+                f"the payload is a {record.request.type_url}, not a {request.DESCRIPTOR.full_name}",
+                reason="PAYLOAD_TYPE",
+            )
         answer = task.run(attempt, request)
         attempt.app.publish_owed(attempt.operation_id)
         return success(attempt, answer)
     except Cancelled as error:
-        return failure(task, attempt, error) if attempt.stopped is None else ended(attempt, ops.ATTEMPT_OUTCOME_CANCELLED)
+        return (
+            failure(task, attempt, error) if attempt.stopped is None else ended(attempt, ops.ATTEMPT_OUTCOME_CANCELLED)
+        )
     except DrainRequested:
         return ended(attempt, ops.ATTEMPT_OUTCOME_RETURNED)
     except Exception as error:  # noqa: BLE001 (whatever a task raises is an outcome of the attempt)
@@ -225,7 +248,9 @@ def success(attempt: Attempt, answer: Message | FanOut[Any] | None) -> Settlemen
     result = packed.SerializeToString()
     limit = attempt.app.waybill.max_result_bytes
     if len(result) > limit:
-        raise PermanentError(f"the result has {len(result)} bytes, more than the limit of {limit}", reason="RESULT_TOO_LARGE")
+        raise PermanentError(
+            f"the result has {len(result)} bytes, more than the limit of {limit}", reason="RESULT_TOO_LARGE"
+        )
     return Settlement(attempt.operation_id, attempt.token, outcome, children=children, result=result)
 
 
@@ -239,8 +264,16 @@ def failure(task: OperationTask, attempt: Attempt, error: Exception) -> Settleme
         known.status.code, known.status.message[:MAX_ERROR_MESSAGE], facts.reason, known.status.SerializeToString()
     )
     if isinstance(decision, Retry):
-        log.warning("attempt.retried", attempt=attempt.number, retry_in=decision.delay.total_seconds(), reason=facts.reason, error=str(error))
-        return Settlement(attempt.operation_id, attempt.token, ops.ATTEMPT_OUTCOME_RETRIED, delay=decision.delay, error=attempt_error)
+        log.warning(
+            "attempt.retried",
+            attempt=attempt.number,
+            retry_in=decision.delay.total_seconds(),
+            reason=facts.reason,
+            error=str(error),
+        )
+        return Settlement(
+            attempt.operation_id, attempt.token, ops.ATTEMPT_OUTCOME_RETRIED, delay=decision.delay, error=attempt_error
+        )
     log.error("attempt.failed", attempt=attempt.number, reason=facts.reason, error=str(error), exc_info=error)
     return Settlement(attempt.operation_id, attempt.token, ops.ATTEMPT_OUTCOME_FAILED, error=attempt_error)
 
@@ -267,5 +300,9 @@ def settle(app: ServiceApp, settlement: Settlement, attempt: Attempt) -> None:
         if state is None:
             log.warning("attempt.fenced", attempt=attempt.number)
         else:
-            log.info("attempt.settled", attempt=attempt.number, state=ops.OperationState.Name(state).removeprefix("OPERATION_STATE_"))  # type: ignore[arg-type]
+            log.info(
+                "attempt.settled",
+                attempt=attempt.number,
+                state=ops.OperationState.Name(state).removeprefix("OPERATION_STATE_"),
+            )  # type: ignore[arg-type]
         return

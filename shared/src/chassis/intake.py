@@ -17,11 +17,11 @@ import psutil
 from redis.exceptions import RedisError
 
 from chassis import store_calls
-from chassis.errors import Cancelled
 from chassis.attempts import Attempt, FencedOff
+from chassis.errors import Cancelled
 from chassis.logging import get_logger
 from chassis.store import Store
-from chassis.store_calls import Delivery, Fetched
+from chassis.store_calls import Fetched
 
 log = get_logger(__name__)
 
@@ -70,7 +70,9 @@ class Intake:
     def fetch(self, limit: int) -> Fetched:
         """Raises RedisError when the store is out of reach."""
         self._fetches += 1
-        call = store_calls.fetch(limit, self.queues, self.tasks(), base=f"{self._session}.{self._fetches}", lease=self.lease)
+        call = store_calls.fetch(
+            limit, self.queues, self.tasks(), base=f"{self._session}.{self._fetches}", lease=self.lease
+        )
         fetched = self.store.run(call)
         with self._lock:
             self._held.update((delivery.delivery, delivery.operation_id) for delivery in fetched.deliveries)
@@ -114,7 +116,9 @@ class Intake:
             held = [(operation, delivery) for delivery, operation in self._held.items()]
         if not held:
             return
-        for (operation, delivery), answer in zip(held, self.store.run(store_calls.renew(held, lease=self.lease)), strict=True):
+        for (operation, delivery), answer in zip(
+            held, self.store.run(store_calls.renew(held, lease=self.lease)), strict=True
+        ):
             attempt = self._running.get(operation)
             if answer == store_calls.CANCEL_REQUESTED and attempt is not None:
                 attempt.stop(Cancelled("a client asked for cancellation"))
@@ -142,7 +146,9 @@ class Intake:
 class Keeper(threading.Thread):
     """Renews leases, keeps house, and says that the worker lives. Runs until the last attempt has ended."""
 
-    def __init__(self, intake: Intake, describe: Callable[[], dict[str, Any]], *, relay: Callable[[], int] | None = None) -> None:
+    def __init__(
+        self, intake: Intake, describe: Callable[[], dict[str, Any]], *, relay: Callable[[], int] | None = None
+    ) -> None:
         super().__init__(name="keeper", daemon=True)
         self._intake = intake
         self._describe = describe
@@ -172,7 +178,12 @@ class Keeper(threading.Thread):
     def _keep_house(self) -> None:
         done = self._intake.store.run(store_calls.housekeeping(lease=self._intake.lease))
         if done is not None and (done.rescued or done.reconciled or done.leases_granted):
-            log.warning("housekeeping.rescued", rescued=done.rescued, reconciled=done.reconciled, leases_granted=done.leases_granted)
+            log.warning(
+                "housekeeping.rescued",
+                rescued=done.rescued,
+                reconciled=done.reconciled,
+                leases_granted=done.leases_granted,
+            )
 
     def _every(self, name: str, seconds: float, action: Callable[[], object]) -> None:
         now = time.monotonic()
@@ -190,7 +201,8 @@ def host_facts() -> dict[str, Any]:
     """What a heartbeat says of the machine and the process."""
     process = psutil.Process()
     memory = process.memory_info().rss + sum(child.memory_info().rss for child in _living(process))
-    return {"host": socket.gethostname(), "pid": os.getpid(), "memory_bytes": memory}
+    started_us = int(process.create_time() * 1_000_000)
+    return {"host": socket.gethostname(), "pid": os.getpid(), "memory_bytes": memory, "start_us": started_us}
 
 
 def _living(process: psutil.Process) -> list[psutil.Process]:

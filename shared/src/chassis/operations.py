@@ -10,6 +10,8 @@ from typing import Final, Protocol
 from google.longrunning import operations_pb2
 from google.protobuf.message import Message
 from google.rpc import status_pb2
+from waybill.operations.v1 import operations_pb2 as ops
+from waybill.store.v1 import store_pb2
 
 from chassis import store_calls
 from chassis.acceptance import Acceptable, Provenance, Submission, acceptance
@@ -20,8 +22,6 @@ from chassis.statuses import to_status
 from chassis.store import AsyncStore
 from chassis.store_calls import Acceptance, Verdict
 from chassis.telemetry import now_us
-from waybill.operations.v1 import operations_pb2 as ops
-from waybill.store.v1 import store_pb2
 
 __all__ = ["Operations", "Submission"]
 
@@ -50,7 +50,12 @@ class Operations:
         return self.app.service
 
     async def accept(
-        self, task: Acceptable, request: Message, *, labels: Mapping[str, str] | None = None, request_id: str | None = None
+        self,
+        task: Acceptable,
+        request: Message,
+        *,
+        labels: Mapping[str, str] | None = None,
+        request_id: str | None = None,
     ) -> operations_pb2.Operation:
         """Accept one operation in one round trip.
 

@@ -9,14 +9,14 @@ from typing import Final
 import sqlalchemy as sa
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
+from waybill.events.v1 import events_pb2
+from waybill.store.v1 import store_pb2
 
 from chassis import outbox, store_calls
 from chassis.descriptions import timestamp
 from chassis.logging import get_logger
 from chassis.outbox import OwedEvent
 from chassis.store import Store
-from waybill.events.v1 import events_pb2
-from waybill.store.v1 import store_pb2
 
 log = get_logger(__name__)
 
@@ -79,4 +79,3 @@ class Relay:
         return store_pb2.PublishedEvent(
             event=event, operation_id=owed.operation_id, parent=owed.parent, links=owed.links
         ).SerializeToString()
-

@@ -55,7 +55,9 @@ class Fail:
 Decision: TypeAlias = Retry | Fail
 
 
-def decide(attempt: int, max_attempts: int, policy: RetryPolicy, failure: Failure, *, jitter: float | None = None) -> Decision:
+def decide(
+    attempt: int, max_attempts: int, policy: RetryPolicy, failure: Failure, *, jitter: float | None = None
+) -> Decision:
     """Full jitter: uniform between 0 and the ceiling (AWS Architecture Blog, "Exponential Backoff And Jitter").
 
     `jitter` is the uniform draw in [0, 1); drawn when absent.

@@ -14,9 +14,9 @@ from typing import Any, Final, TypeVar
 
 import redis
 import redis.asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError
-from redis.asyncio.retry import Retry as AsyncRetry
 from redis.retry import Retry
 
 from chassis.store_calls import Call, Keys

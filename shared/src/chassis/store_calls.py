@@ -125,7 +125,9 @@ def accept(items: Sequence[Acceptance], *, bound: int = 0) -> Call[list[Verdict]
     arguments: list[str | bytes | int] = [ACCEPTANCE_FIELDS, REQUEST_ID_RETENTION // timedelta(milliseconds=1), bound]
     for item in items:
         arguments.extend(item.arguments())
-    return Call("accept", arguments, lambda answer: [Verdict(verdict.decode(), id_.decode()) for verdict, id_ in answer])
+    return Call(
+        "accept", arguments, lambda answer: [Verdict(verdict.decode(), id_.decode()) for verdict, id_ in answer]
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +151,9 @@ class Fetched:
     next_due: timedelta | None
 
 
-def fetch(limit: int, queues: Sequence[str], tasks: Sequence[str], *, base: str, lease: timedelta = LEASE) -> Call[Fetched]:
+def fetch(
+    limit: int, queues: Sequence[str], tasks: Sequence[str], *, base: str, lease: timedelta = LEASE
+) -> Call[Fetched]:
     """`base` must be new in every call: deliveries are named by it."""
 
     def read(answer: Any) -> Fetched:
@@ -272,7 +276,13 @@ def housekeeping(
     *, interval: timedelta = HOUSEKEEPING_INTERVAL, lease: timedelta = LEASE, limit: int = 200, reconcile: int = 50
 ) -> Call[Housekeeping | None]:
     """Answers None when another process has just done it."""
-    arguments = [interval // timedelta(milliseconds=1), microseconds(lease), microseconds(EVENT_RETENTION), limit, reconcile]
+    arguments = [
+        interval // timedelta(milliseconds=1),
+        microseconds(lease),
+        microseconds(EVENT_RETENTION),
+        limit,
+        reconcile,
+    ]
     return Call("housekeeping", arguments, lambda answer: Housekeeping(*map(int, answer)) if answer else None)
 
 

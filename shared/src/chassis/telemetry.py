@@ -93,7 +93,10 @@ def use_span(context: SpanContext) -> Iterator[None]:
     """Make `context` the current span, the parent of SDK spans and of outgoing calls inside the block."""
     span = otel_trace.NonRecordingSpan(
         otel_trace.SpanContext(
-            int.from_bytes(context.trace_id, "big"), int.from_bytes(context.span_id, "big"), is_remote=False, trace_flags=_SAMPLED
+            int.from_bytes(context.trace_id, "big"),
+            int.from_bytes(context.span_id, "big"),
+            is_remote=False,
+            trace_flags=_SAMPLED,
         )
     )
     token = otel_context.attach(otel_trace.set_span_in_context(span))

@@ -252,4 +252,3 @@ class Transport(kombu_redis.Transport):  # type: ignore[misc]
             fds, self._wake_fds = self._wake_fds, None
             for fd in fds:
                 os.close(fd)
-

@@ -25,6 +25,7 @@ from celery import signals
 from celery.platforms import SecurityWarning
 from celery.utils.imports import symbol_by_name
 from google.protobuf.message import Message
+from waybill.operations.v1 import operations_pb2 as ops
 
 from chassis import telemetry, transport
 from chassis.attempts import Attempt, FanOut, WorkItem, run_attempt
@@ -34,7 +35,6 @@ from chassis.relay import Relay
 from chassis.retries import RetryPolicy
 from chassis.settings import WaybillSettings
 from chassis.store import CONNECT_TIMEOUT_SECONDS, SOCKET_TIMEOUT_SECONDS, Store
-from waybill.operations.v1 import operations_pb2 as ops
 
 __all__ = ["Attempt", "FanOut", "QueueSpec", "ServiceApp"]
 
@@ -78,7 +78,7 @@ class OperationTask(celery.Task):  # type: ignore[misc]
 class ServiceApp(celery.Celery):  # type: ignore[misc]
     """The Celery app of one service."""
 
-    def __init__(  # noqa: PLR0913 (a service's declaration, all named)
+    def __init__(
         self,
         service: str,
         *,
@@ -140,7 +140,7 @@ class ServiceApp(celery.Celery):  # type: ignore[misc]
                 return queue
         raise LookupError(f"task {task_name} has no queue: add it to a QueueSpec of {self.service}")
 
-    def task(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 (Celery's own decorator is as loose)
+    def task(self, *args: Any, **options: Any) -> Any:
         """With `name` and `policy` an operation's task; otherwise Celery's own decorator.
 
         Options: name (`<service>.<verb_noun>`), policy, timeout (5 min), retention of the finished operation
@@ -245,13 +245,19 @@ class Attendance:
 
     def on_init(self, **_: Any) -> None:
         transport.intakes[self.app.service] = self.intake
-        telemetry.configure(f"waybill-{self.app.service}-worker")
+        telemetry.configure(self.app.service)
 
     def on_ready(self, **_: Any) -> None:
         self.keeper.start()
         if self.app.relay is not None:
             self.app.relay.start()
-        log.info("worker.ready", worker=self.app.worker_name, pool=self.pool, concurrency=self.concurrency, queues=list(self.queues))
+        log.info(
+            "worker.ready",
+            worker=self.app.worker_name,
+            pool=self.pool,
+            concurrency=self.concurrency,
+            queues=list(self.queues),
+        )
 
     def on_shutting_down(self, **_: Any) -> None:
         self.intake.draining = True
@@ -286,7 +292,7 @@ def on_child_init(sender: str | None = None, **_: Any) -> None:
     service, _, pid = (sender or "").partition("@")[0].rpartition("-")
     if service:
         _main_pid = int(pid)
-        telemetry.configure(f"waybill-{service}-worker")
+        telemetry.configure(service)
 
 
 def on_child_shutdown(**_: Any) -> None:

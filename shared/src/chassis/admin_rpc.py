@@ -1,0 +1,237 @@
+"""QueueService and WorkerService: seeing and steering the queues and workers of a service."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from grpc import aio
+from waybill.admin.v1 import admin_pb2, admin_pb2_grpc
+from waybill.operations.v1 import operations_pb2 as ops
+
+from chassis import store_calls
+from chassis.descriptions import timestamp
+from chassis.errors import FieldViolation, InvalidArgument, NotFound, Unimplemented
+from chassis.store import AsyncStore
+from chassis.telemetry import now_us
+
+if TYPE_CHECKING:
+    from chassis.worker import ServiceApp
+
+#: A worker that has not been heard of for so long is shown no more.
+WORKER_GONE: Final = timedelta(seconds=30)
+RATE_BUCKET_SECONDS: Final = 10
+RATE_BUCKETS: Final = 6
+PURGE_CHUNK: Final = 500
+PRIORITIES: Final = (ops.PRIORITY_LOW, ops.PRIORITY_NORMAL, ops.PRIORITY_HIGH)
+
+
+@dataclass(frozen=True, slots=True)
+class QueueFacts:
+    """What is true of a queue now. Rates are per second over the last minute."""
+
+    depths: tuple[int, int, int]
+    oldest_us: int
+    waiting: int
+    in_flight: int
+    paused: bool
+    accepted: int
+    settled: int
+
+    @property
+    def depth(self) -> int:
+        return sum(self.depths)
+
+
+async def queue_facts(store: AsyncStore, queues: list[str]) -> dict[str, QueueFacts]:
+    """Facts of the named queues, in three round trips however many there are."""
+    heads = store.client.pipeline(transaction=False)
+    for queue in queues:
+        for priority in PRIORITIES:
+            heads.zcard(store.keys.queue(queue, priority))
+            heads.zrange(store.keys.queue(queue, priority), 0, 0, withscores=True)
+    heads.smembers(store.keys.named("paused"))
+    bucket = now_us() // 1_000_000 // RATE_BUCKET_SECONDS
+    for past in range(1, RATE_BUCKETS + 1):
+        heads.hgetall(store.keys.named(f"rate:{bucket - past}"))
+    answers = await heads.execute()
+    counts = _sum_counts(answers[-RATE_BUCKETS:])
+    paused = answers[-RATE_BUCKETS - 1]
+    due = await _queues_of(store, "due")
+    leased = await _queues_of(store, "leases")
+    facts = {}
+    for position, queue in enumerate(queues):
+        part = answers[position * 6 : position * 6 + 6]
+        oldest = [int(score) for head in part[1::2] for _, score in head]
+        facts[queue] = QueueFacts(
+            depths=(part[0], part[2], part[4]),
+            oldest_us=min(oldest, default=0),
+            waiting=due.get(queue, 0),
+            in_flight=leased.get(queue, 0),
+            paused=queue.encode() in paused,
+            accepted=counts.get(f"a:{queue}", 0),
+            settled=counts.get(f"s:{queue}", 0),
+        )
+    return facts
+
+
+async def _queues_of(store: AsyncStore, index: str) -> dict[str, int]:
+    """How many members of an index belong to each queue."""
+    members = await store.client.zrange(store.keys.named(index), 0, 9_999)
+    pipeline = store.client.pipeline(transaction=False)
+    for member in members:
+        pipeline.hget(store.keys.operation(member.decode()), "q")
+    found: dict[str, int] = {}
+    for queue in await pipeline.execute() if members else []:
+        if queue is not None:
+            found[queue.decode()] = found.get(queue.decode(), 0) + 1
+    return found
+
+
+def _sum_counts(buckets: list[Mapping[bytes, bytes]]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for bucket in buckets:
+        for name, value in bucket.items():
+            counts[name.decode()] = counts.get(name.decode(), 0) + int(value)
+    return counts
+
+
+class QueueServicer(admin_pb2_grpc.QueueServiceServicer):
+    """List, pause, resume, purge."""
+
+    def __init__(self, app: ServiceApp, store: AsyncStore) -> None:
+        self._names = [queue.name for queue in app.queues]
+        self._store = store
+
+    async def ListQueues(
+        self, request: admin_pb2.ListQueuesRequest, context: aio.ServicerContext[Any, Any]
+    ) -> admin_pb2.ListQueuesResponse:
+        facts = await queue_facts(self._store, self._names)
+        return admin_pb2.ListQueuesResponse(queues=[describe_queue(name, facts[name]) for name in self._names])
+
+    async def PauseQueue(
+        self, request: admin_pb2.PauseQueueRequest, context: aio.ServicerContext[Any, Any]
+    ) -> admin_pb2.Queue:
+        self._check(request.queue)
+        await self._store.client.sadd(self._store.keys.named("paused"), request.queue)
+        return await self._one(request.queue)
+
+    async def ResumeQueue(
+        self, request: admin_pb2.ResumeQueueRequest, context: aio.ServicerContext[Any, Any]
+    ) -> admin_pb2.Queue:
+        self._check(request.queue)
+        await self._store.client.srem(self._store.keys.named("paused"), request.queue)
+        await self._store.client.rpush(self._store.keys.bell(request.queue), "1")
+        return await self._one(request.queue)
+
+    async def PurgeQueue(
+        self, request: admin_pb2.PurgeQueueRequest, context: aio.ServicerContext[Any, Any]
+    ) -> admin_pb2.PurgeQueueResponse:
+        self._check(request.queue)
+        cancelled = 0
+        for priority in PRIORITIES:
+            key = self._store.keys.queue(request.queue, priority)
+            while ids := [member.decode() for member in await self._store.client.zrange(key, 0, PURGE_CHUNK - 1)]:
+                answers = await self._store.run(store_calls.cancel(ids))
+                cancelled += sum(answer.verdict == "cancelled" for answer in answers)
+                await self._store.client.zrem(key, *ids)
+        return admin_pb2.PurgeQueueResponse(cancelled=cancelled)
+
+    async def _one(self, name: str) -> admin_pb2.Queue:
+        return describe_queue(name, (await queue_facts(self._store, [name]))[name])
+
+    def _check(self, name: str) -> None:
+        if not name:
+            raise InvalidArgument([FieldViolation("queue", "is required")])
+        if name not in self._names:
+            raise NotFound(f"there is no queue {name}", reason="QUEUE_NOT_FOUND", metadata={"queue": name})
+
+
+def describe_queue(name: str, facts: QueueFacts) -> admin_pb2.Queue:
+    low, normal, high = facts.depths
+    queue = admin_pb2.Queue(
+        name=name,
+        depth=facts.depth,
+        depth_low=low,
+        depth_normal=normal,
+        depth_high=high,
+        waiting=facts.waiting,
+        in_flight=facts.in_flight,
+        paused=facts.paused,
+        accept_rate=facts.accepted / (RATE_BUCKETS * RATE_BUCKET_SECONDS),
+        settle_rate=facts.settled / (RATE_BUCKETS * RATE_BUCKET_SECONDS),
+    )
+    if facts.depth:
+        queue.oldest_age.FromMicroseconds(max(0, now_us() - facts.oldest_us))
+    return queue
+
+
+class WorkerServicer(admin_pb2_grpc.WorkerServiceServicer):
+    """List and drain workers. SetConcurrency is not there yet: UNIMPLEMENTED."""
+
+    def __init__(self, app: ServiceApp, store: AsyncStore) -> None:
+        self._app = app
+        self._store = store
+
+    async def ListWorkers(
+        self, request: admin_pb2.ListWorkersRequest, context: aio.ServicerContext[Any, Any]
+    ) -> admin_pb2.ListWorkersResponse:
+        return admin_pb2.ListWorkersResponse(workers=await self._workers())
+
+    async def SetConcurrency(
+        self, request: admin_pb2.SetConcurrencyRequest, context: aio.ServicerContext[Any, Any]
+    ) -> admin_pb2.Worker:
+        raise Unimplemented("the size of a running pool cannot be set yet; start the worker with --concurrency")
+
+    async def DrainWorker(
+        self, request: admin_pb2.DrainWorkerRequest, context: aio.ServicerContext[Any, Any]
+    ) -> admin_pb2.Worker:
+        """Celery's warm shutdown: takes nothing any more, ends when its attempts have."""
+        workers = {worker.name: worker for worker in await self._workers()}
+        if request.worker not in workers:
+            raise NotFound(
+                f"there is no worker {request.worker}", reason="WORKER_NOT_FOUND", metadata={"worker": request.worker}
+            )
+        worker = workers[request.worker]
+        await asyncio.to_thread(
+            self._app.control.broadcast, "shutdown", destination=[node_name(self._app.service, worker)]
+        )
+        worker.draining = True
+        return worker
+
+    async def _workers(self) -> list[admin_pb2.Worker]:
+        stored: Mapping[bytes, bytes] = await self._store.client.hgetall(self._store.keys.named("workers"))
+        oldest = now_us() - WORKER_GONE // timedelta(microseconds=1)
+        found = [describe_worker(name.decode(), json.loads(facts)) for name, facts in sorted(stored.items())]
+        living = [worker for worker in found if worker.heartbeat_time.ToMicroseconds() >= oldest]
+        gone = {worker.name for worker in found} - {worker.name for worker in living}
+        if gone:
+            await self._store.client.hdel(self._store.keys.named("workers"), *gone)
+        return living
+
+
+def describe_worker(name: str, facts: Mapping[str, Any]) -> admin_pb2.Worker:
+    return admin_pb2.Worker(
+        name=name,
+        host=facts["host"],
+        pid=facts["pid"],
+        pool=facts["pool"],
+        concurrency=facts["concurrency"],
+        queues=facts["queues"],
+        operations=[f"operations/{name.partition('@')[0]}/{operation}" for operation in facts["operations"]],
+        memory_bytes=facts["memory_bytes"],
+        version=facts["version"],
+        start_time=timestamp(facts["start_us"]),
+        heartbeat_time=timestamp(facts["heartbeat_us"]),
+        draining=facts["draining"],
+        tasks=facts["tasks"],
+    )
+
+
+def node_name(service: str, worker: admin_pb2.Worker) -> str:
+    """The name by which Celery's remote control knows the worker."""
+    return f"{service}-{worker.pid}@{worker.host}"

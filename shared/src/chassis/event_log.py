@@ -1,0 +1,220 @@
+"""The event log of a service: one Redis stream with every state change and every published event, in order.
+
+An entry's id is a cursor; it is the same on every replica of the service.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from google.rpc import code_pb2
+from redis.exceptions import RedisError
+from waybill.events.v1 import events_pb2
+from waybill.operations.v1 import operations_pb2 as ops
+from waybill.store.v1 import store_pb2
+
+from chassis.descriptions import operation_name, timestamp
+from chassis.errors import FieldViolation, InvalidArgument, OutOfRange
+from chassis.logging import get_logger
+from chassis.store import AsyncStore
+
+log = get_logger(__name__)
+
+READ_COUNT: Final = 500
+#: Below the connection's socket timeout, so that a silent server is noticed.
+BLOCK_MILLISECONDS: Final = 2000
+FINAL_VERBS: Final = frozenset({b"succeeded", b"failed", b"cancelled", b"expired"})
+_CURSOR: Final = re.compile(r"\d{1,16}-\d{1,20}")
+
+Fields = dict[bytes, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of the log: a state change (`verb`) or a published event (`published`)."""
+
+    cursor: str
+    fields: Fields
+
+    @property
+    def verb(self) -> bytes:
+        return self.fields.get(b"v", b"")
+
+    @property
+    def operation_id(self) -> str:
+        return self.fields.get(b"id", b"").decode()
+
+    @property
+    def time_us(self) -> int:
+        """When it was written, to the millisecond."""
+        return int(self.cursor.partition("-")[0]) * 1000
+
+    @property
+    def published(self) -> store_pb2.PublishedEvent | None:
+        serialized = self.fields.get(b"e")
+        return None if serialized is None else store_pb2.PublishedEvent.FromString(serialized)
+
+    def type_of(self, service: str) -> str:
+        if self.verb:
+            return f"waybill.{service}.operation.{self.verb.decode()}"
+        return self.fields.get(b"ty", b"").decode()
+
+    def event(self, service: str) -> events_pb2.Event:
+        published = self.published
+        return published.event if published is not None else state_change(service, self)
+
+
+def state_change(service: str, entry: Entry) -> events_pb2.Event:
+    """The CloudEvents form of an operation's state change."""
+    fields = entry.fields
+    trace_id, _, send_span = fields.get(b"tr", b"").decode().partition("/")
+    name = operation_name(service, entry.operation_id)
+    change = events_pb2.OperationChanged(
+        operation=name,
+        state=int(fields.get(b"st", b"0")),  # type: ignore[arg-type]
+        task=_text(fields, b"task"),
+        queue=_text(fields, b"q"),
+        priority=int(fields.get(b"pr", b"0")),  # type: ignore[arg-type]
+        attempt=int(fields.get(b"at", b"0")),
+        max_attempts=int(fields.get(b"max", b"0")),
+        worker=_text(fields, b"w"),
+        error_code=int(fields.get(b"ec") or b"0"),
+        error_message=_text(fields, b"em"),
+        create_time=timestamp(int(fields.get(b"ct", b"0"))),
+        trace_id=trace_id,
+    )
+    if change.state == ops.OPERATION_STATE_SUCCEEDED:
+        change.error_code, change.error_message = int(code_pb2.OK), ""
+    if b"par" in fields:
+        change.parent = operation_name(service, _text(fields, b"par"))
+    if b"due" in fields:
+        change.schedule_time.CopyFrom(timestamp(int(fields[b"due"])))
+    if b"pct" in fields:
+        change.progress.percent = int(fields[b"pct"])
+        change.progress.message = _text(fields, b"msg")
+    event = events_pb2.Event(
+        id=f"{service}/{entry.cursor}",
+        source=f"/waybill/{service}",
+        type=entry.type_of(service),
+        time=timestamp(entry.time_us),
+        subject=name,
+        traceparent=f"00-{trace_id}-{send_span}-01" if trace_id else "",
+    )
+    event.data.Pack(change)
+    return event
+
+
+def type_filter(patterns: list[str]) -> Callable[[str], bool]:
+    """Whether a type is wanted: all of them without patterns; a trailing `*` matches any ending."""
+    exact = {pattern for pattern in patterns if not pattern.endswith("*")}
+    prefixes = tuple(pattern[:-1] for pattern in patterns if pattern.endswith("*"))
+    if not patterns:
+        return lambda _: True
+    return lambda type_: type_ in exact or type_.startswith(prefixes)
+
+
+@dataclass(slots=True)
+class EventLog:
+    """Reads the log for everybody in a gateway. One connection blocks on it; the others read when it has grown."""
+
+    store: AsyncStore
+    _grown: asyncio.Event = field(default_factory=asyncio.Event)
+    _waiters: dict[str, set[asyncio.Future[None]]] = field(default_factory=dict)
+    _tail: str = ""
+
+    async def run(self) -> None:
+        """Follow the end of the log until cancelled; reconnects by itself."""
+        while True:
+            try:
+                self._tail = self._tail or await self.end()
+                for entry in await self._read(self._tail, block=BLOCK_MILLISECONDS):
+                    self._tail = entry.cursor
+                    if entry.verb in FINAL_VERBS:
+                        self._release(entry.operation_id)
+            except RedisError as error:
+                log.warning("event_log.unreachable", error=str(error))
+                await asyncio.sleep(0.5)
+
+    async def end(self) -> str:
+        """The cursor behind the newest entry."""
+        newest = await self.store.client.xrevrange(self._key, count=1)
+        return newest[0][0].decode() if newest else "0-0"
+
+    async def check(self, cursor: str) -> None:
+        """Raises InvalidArgument for what is no cursor, OutOfRange with CURSOR_EXPIRED for one that is kept no longer."""
+        if not _CURSOR.fullmatch(cursor):
+            raise InvalidArgument([FieldViolation("cursor", "is not a cursor that this service gave out")])
+        trimmed = int(await self.store.client.get(self.store.keys.named("events:trimmed")) or 0)
+        end = await self.end()
+        if (int(cursor.partition("-")[0]) < trimmed and cursor != "0-0") or order(cursor) > order(end):
+            raise OutOfRange(
+                "events after this cursor are kept no longer; take a ListOperations snapshot and go on from its cursor",
+                reason="CURSOR_EXPIRED",
+                metadata={"cursor": cursor},
+            )
+
+    async def follow(self, cursor: str, *, patience: float) -> AsyncIterator[Entry | None]:
+        """Every entry after the cursor, in order; None whenever `patience` seconds have passed without one."""
+        while True:
+            grown = self._grown
+            entries = await self._read(cursor)
+            for entry in entries:
+                cursor = entry.cursor
+                yield entry
+            if not entries:
+                try:
+                    await asyncio.wait_for(grown.wait(), patience)
+                except TimeoutError:
+                    yield None
+
+    @contextlib.contextmanager
+    def finality(self, operation_id: str) -> Iterator[asyncio.Future[None]]:
+        """A future that is done once the operation is in a final state, if it was not before."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.setdefault(operation_id, set()).add(future)
+        try:
+            yield future
+        finally:
+            waiting = self._waiters.get(operation_id, set())
+            waiting.discard(future)
+            if not waiting:
+                self._waiters.pop(operation_id, None)
+
+    async def _read(self, cursor: str, *, block: int | None = None) -> list[Entry]:
+        answer = await self.store.client.xread({self._key: cursor}, count=READ_COUNT, block=block)
+        entries = [Entry(id_.decode(), fields) for _, found in _streams(answer) for id_, fields in found]
+        if block is not None and entries:
+            grown, self._grown = self._grown, asyncio.Event()
+            grown.set()
+        return entries
+
+    def _release(self, operation_id: str) -> None:
+        for future in self._waiters.pop(operation_id, set()):
+            if not future.done():
+                future.set_result(None)
+
+    @property
+    def _key(self) -> str:
+        return self.store.keys.named("events")
+
+
+def order(cursor: str) -> tuple[int, int]:
+    """Sorts cursors."""
+    milliseconds, _, sequence = cursor.partition("-")
+    return int(milliseconds), int(sequence)
+
+
+def _streams(answer: object) -> list[tuple[bytes, list[tuple[bytes, Fields]]]]:
+    """XREAD's answer, whichever protocol version gave it."""
+    if isinstance(answer, dict):
+        return [(name, [pair for part in parts for pair in part]) for name, parts in answer.items()]
+    return list(answer or [])  # type: ignore[call-overload]
+
+
+def _text(fields: Fields, key: bytes) -> str:
+    return fields.get(key, b"").decode()

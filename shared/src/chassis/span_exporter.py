@@ -1,0 +1,84 @@
+"""Follows the event log and exports the engine's spans. One exporter a service is active; any gateway may be it."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from typing import Final
+
+import grpc
+
+from chassis.event_log import Entry, EventLog, order
+from chassis.logging import get_logger
+from chassis.projection import spans_of
+from chassis.span_sink import SpanSink, encode
+from chassis.store import AsyncStore
+
+log = get_logger(__name__)
+
+#: Who exports holds this key; it runs out when they die.
+TURN_SECONDS: Final = 10
+BATCH_ENTRIES: Final = 500
+BATCH_WAIT_SECONDS: Final = 0.2
+RETRY_SECONDS: Final = 2.0
+
+
+class SpanExporter:
+    """At least once: the cursor moves after the receiver has taken a batch. Span ids are fixed, so a repeat is the same span."""
+
+    def __init__(self, service: str, store: AsyncStore, log: EventLog, sink: SpanSink) -> None:
+        self._service = service
+        self._store = store
+        self._log = log
+        self._sink = sink
+        self._identity = secrets.token_hex(8)
+
+    async def run(self) -> None:
+        """Export while it is this gateway's turn, until cancelled. Raises RedisError in an outage."""
+        if not self._sink.settings.endpoint:
+            return
+        while True:
+            if await self._take_turn():
+                await self._export_until_lost()
+            await asyncio.sleep(TURN_SECONDS / 3)
+
+    async def _take_turn(self) -> bool:
+        key = self._store.keys.named("spans:turn")
+        if await self._store.client.set(key, self._identity, nx=True, ex=TURN_SECONDS):
+            return True
+        if await self._store.client.get(key) == self._identity.encode():
+            return bool(await self._store.client.expire(key, TURN_SECONDS))
+        return False
+
+    async def _export_until_lost(self) -> None:
+        cursor = (await self._store.client.get(self._store.keys.named("spans:cursor")) or b"0-0").decode()
+        batch: list[Entry] = []
+        follow = self._log.follow(cursor, patience=BATCH_WAIT_SECONDS)
+        loop = asyncio.get_running_loop()
+        turn_until, flush_at = loop.time() + TURN_SECONDS / 3, loop.time() + BATCH_WAIT_SECONDS
+        async for entry in follow:
+            if entry is not None:
+                batch.append(entry)
+            if batch and (len(batch) >= BATCH_ENTRIES or loop.time() >= flush_at):
+                await self._export(batch)
+                batch = []
+            if not batch:
+                flush_at = loop.time() + BATCH_WAIT_SECONDS
+            if loop.time() >= turn_until:
+                if not await self._take_turn():
+                    return
+                turn_until = loop.time() + TURN_SECONDS / 3
+
+    async def _export(self, entries: list[Entry]) -> None:
+        spans = [encode(span) for entry in entries for span in spans_of(self._service, entry)]
+        while spans:
+            try:
+                await asyncio.to_thread(self._sink.send, spans)
+                break
+            except grpc.RpcError as error:
+                log.warning("spans.waiting", count=len(spans), code=str(error.code()))
+                await asyncio.sleep(RETRY_SECONDS)
+                if not await self._take_turn():
+                    return
+        newest = max((entry.cursor for entry in entries), key=order)
+        await self._store.client.set(self._store.keys.named("spans:cursor"), newest)
