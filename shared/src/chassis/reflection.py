@@ -29,8 +29,22 @@ def public_services(waybill: WaybillSettings) -> list[str]:
 
 def registration(services: Iterable[str]) -> tuple[Any, Any]:
     """What `Gateway.add` takes: reflection over these services and itself."""
-    servicer = reflection.aio.ReflectionServicer({*services, NAME})
+    servicer = reflection.aio.ReflectionServicer({*services, NAME}, pool=_SymbolPool())
     return reflection_pb2_grpc.add_ServerReflectionServicer_to_server, servicer
+
+
+class _SymbolPool:
+    """The default pool, where the symbol of a method, a field or an enum's value leads to its file too."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(descriptor_pool.Default(), name)
+
+    def FindFileContainingSymbol(self, symbol: str) -> FileDescriptor:
+        pool = descriptor_pool.Default()
+        try:
+            return pool.FindFileContainingSymbol(symbol)
+        except KeyError:
+            return pool.FindFileContainingSymbol(symbol.rpartition(".")[0])
 
 
 def _services_of(package: str) -> Iterator[str]:

@@ -149,7 +149,7 @@ class Edge:
             deadline=deadline,
         )
         current_call.set(call)
-        return call, deadline + margin / 2
+        return call, deadline + margin * 3 / 4
 
     def _principal(self, context: Context, metadata: dict[str, Any]) -> str:
         """Who calls, by certificate; a gateway may speak for the principal that it names."""
