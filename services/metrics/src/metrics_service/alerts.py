@@ -62,6 +62,16 @@ class Alert:
 
 
 @dataclass(frozen=True, slots=True)
+class AlertFilter:
+    """Which alerts are listed, newest first: `state` None and the empty `rule_id` are all; `before` is an alert_id."""
+
+    state: AlertState | None = None
+    rule_id: str = ""
+    before: str = ""
+    size: int = 50
+
+
+@dataclass(frozen=True, slots=True)
 class Observation:
     """What one evaluation sees of one selected series: the aggregated value, None without data."""
 
@@ -146,8 +156,9 @@ def alert_id(rule_id: str, series: SeriesKey, breach_time: datetime) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What an evaluation does to one series' alert; `after` None: the alert never was."""
+    """What an evaluation does to the alert of one series; `after` None: there is none, and never was."""
 
+    series: SeriesKey
     before: Alert | None
     after: Alert | None
 
@@ -172,10 +183,10 @@ def evaluate(
     changes = []
     for seen in observations:
         before = known.pop(seen.series.fingerprint, None)
-        changes.append(Change(before, advance(before, rule, seen, now)))
+        changes.append(Change(seen.series, before, advance(before, rule, seen, now)))
     return [change for change in changes if change.before != change.after] + end_all(known.values(), now)
 
 
 def end_all(open_alerts: Iterable[Alert], now: datetime) -> list[Change]:
     """What changes when the series of these alerts are gone."""
-    return [Change(alert, end(alert, now)) for alert in open_alerts]
+    return [Change(alert.series, alert, end(alert, now)) for alert in open_alerts]

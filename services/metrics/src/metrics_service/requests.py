@@ -2,14 +2,17 @@
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from typing import Any, TypeVar
 
-from chassis.errors import Violations
+from chassis import paging
+from chassis.acceptance import check_options
+from chassis.errors import FieldViolation, InvalidArgument, Violations
 from waybill.metrics.v1 import metrics_pb2 as pb
 
+from metrics_service.alerts import AlertFilter, AlertState
 from metrics_service.queries import (
     MAX_MATCHERS,
     MAX_RANGE_POINTS,
@@ -37,26 +40,41 @@ from metrics_service.rules import (
 from metrics_service.samples import MAX_SAMPLES, Sample, time_fault, value_fault
 from metrics_service.series import NAME_RULE, SeriesKey, is_name, label_faults, sort_labels
 
+SERIES_PAGE_SIZE = 100
+RULES_PAGE_SIZE = 100
+
 _E = TypeVar("_E", bound=IntEnum)
 _RULE_ID = re.compile(RULE_ID_RULE)
 _ZERO = timedelta()
 _UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def read_samples(samples: Iterable[pb.Sample], now: datetime) -> list[Sample]:
+def check_ingestion(request: pb.IngestSamplesRequest, now: datetime) -> None:
+    """Raise InvalidArgument with every violation of the samples and of the submit options."""
+    violations = Violations()
+    _check_samples(request.samples, now, violations)
+    try:
+        check_options(request.options, request.options.labels, request.request_id)
+    except InvalidArgument as refused:
+        violations.found.extend(refused.violations)
+    violations.raise_if_any()
+
+
+def read_samples(samples: Sequence[pb.Sample], now: datetime) -> list[Sample]:
     """The samples of a batch received at `now`; raises InvalidArgument with every violation."""
     violations = Violations()
-    messages = list(samples)
-    violations.require(messages, "samples", f"is empty; expected 1 to {MAX_SAMPLES:,}")
-    if not violations.require(
-        len(messages) <= MAX_SAMPLES, "samples", f"has {len(messages):,} samples; at most {MAX_SAMPLES:,}"
-    ):
-        violations.raise_if_any()
-    for index, message in enumerate(messages):
+    _check_samples(samples, now, violations)
+    violations.raise_if_any()
+    return [_sample(message) for message in samples]
+
+
+def _check_samples(samples: Sequence[pb.Sample], now: datetime, violations: Violations) -> None:
+    violations.require(
+        1 <= len(samples) <= MAX_SAMPLES, "samples", f"has {len(samples):,} samples; expected 1 to {MAX_SAMPLES:,}"
+    )
+    for index, message in enumerate(samples[:MAX_SAMPLES]):
         for field, fault in _sample_faults(message, now):
             violations.add(f"samples[{index}].{field}", fault)
-    violations.raise_if_any()
-    return [_sample(message) for message in messages]
 
 
 def _sample_faults(message: pb.Sample, now: datetime) -> Iterator[tuple[str, str]]:
@@ -137,6 +155,31 @@ def read_rule_id(rule_id: str) -> str:
     return rule_id
 
 
+def read_series_page(request: pb.ListSeriesRequest) -> tuple[int, tuple[str, bytes] | None]:
+    """The page size, and the metric and fingerprint after which the page begins."""
+    page = paging.page(request, str, str, default=SERIES_PAGE_SIZE)
+    if not page.after:
+        return page.size, None
+    metric, fingerprint = page.after
+    try:
+        return page.size, (metric, bytes.fromhex(fingerprint))
+    except ValueError:
+        refused = FieldViolation("page_token", "is not a token that this method has returned")
+        raise InvalidArgument([refused]) from None
+
+
+def read_alert_filter(request: pb.ListAlertsRequest) -> AlertFilter:
+    """Which alerts are wanted; raises InvalidArgument with every violation."""
+    violations = Violations()
+    state = _enum(AlertState, request.state, "state", violations) if request.state else None
+    if request.rule_id:
+        violations.require(_RULE_ID.fullmatch(request.rule_id), "rule_id", _rule_id_fault(request.rule_id))
+    size = paging.size(request.page_size, violations=violations)
+    after = paging.decode(request.page_token, str, violations=violations)
+    violations.raise_if_any()
+    return AlertFilter(state, request.rule_id, after[0] if after else "", size)
+
+
 def _check_rule(rule: pb.AlertRule, violations: Violations) -> None:
     violations.require(_RULE_ID.fullmatch(rule.rule_id), "rule.rule_id", _rule_id_fault(rule.rule_id))
     violations.require(
@@ -144,6 +187,7 @@ def _check_rule(rule: pb.AlertRule, violations: Violations) -> None:
         "rule.display_name",
         f"has {len(rule.display_name)} characters; at most {MAX_DISPLAY_NAME_LENGTH}",
     )
+    violations.require("\0" not in rule.display_name, "rule.display_name", "contains a NUL character")
     violations.require(
         math.isfinite(rule.threshold), "rule.threshold", f"is {rule.threshold}; expected a finite number"
     )

@@ -1,13 +1,12 @@
 """Values of the domain as messages of the contract."""
 
-from collections.abc import Iterable
-
 from waybill.metrics.v1 import metrics_pb2 as pb
 
 from metrics_service.alerts import Alert
 from metrics_service.instants import from_us
+from metrics_service.rollups import Resolution
 from metrics_service.rules import StoredRule
-from metrics_service.series import SeriesKey, SeriesRecord
+from metrics_service.series import SeriesAnswer, SeriesPoints, SeriesRecord
 
 _TRACEPARENT_PARTS = 4
 
@@ -25,11 +24,20 @@ def series_info(record: SeriesRecord) -> pb.SeriesInfo:
     return message
 
 
-def series(key: SeriesKey, unit: str, values: Iterable[tuple[int, float]]) -> pb.Series:
-    """A series with its points: starts of buckets, in seconds since 1970, and their values."""
-    message = pb.Series(metric=key.metric, labels=dict(key.labels), unit=unit)
+def query_answer(answer: SeriesAnswer, resolution: Resolution) -> pb.QuerySeriesResponse:
+    """Series with their points."""
+    return pb.QuerySeriesResponse(
+        series=map(_series, answer.series),
+        resolution=pb.Resolution.ValueType(resolution),
+        omitted_series=answer.omitted,
+    )
+
+
+def _series(found: SeriesPoints) -> pb.Series:
+    key = found.record.key
+    message = pb.Series(metric=key.metric, labels=dict(key.labels), unit=found.record.unit)
     add = message.points.add
-    for bucket, value in values:
+    for bucket, value in found.points:
         point = add()
         point.time.seconds = bucket
         point.value = value

@@ -11,6 +11,8 @@ from metrics_service.series import Labels
 DEFAULT_WINDOW = timedelta(seconds=30)
 MIN_WINDOW = timedelta(seconds=10)
 MAX_WINDOW = timedelta(hours=24)
+# The longest window that is computed from 10 s buckets.
+FINE_WINDOW = timedelta(hours=1)
 MAX_FOR = timedelta(days=7)
 MAX_ANNOTATIONS = 32
 MAX_ANNOTATION_LENGTH = 4096
@@ -56,12 +58,13 @@ class AlertRule:
         return self.display_name or self.rule_id
 
     def window_at(self, instant: datetime) -> Buckets:
-        """The 10 s buckets that an evaluation looks at: those that overlap [instant - window, instant].
+        """The buckets that an evaluation looks at: the whole ones that overlap [instant - window, instant].
 
-        So it looks back for the window and up to 10 s more.
+        So it looks back for the window and up to one bucket more. Buckets have 10 s; for windows
+        over an hour 1 min, which keeps what one evaluation reads within 1,441 rows a series.
         """
-        reach = instant + timedelta(microseconds=1)
-        return Buckets.over(instant - self.window, reach, Resolution.TEN_SECONDS)
+        resolution = Resolution.TEN_SECONDS if self.window <= FINE_WINDOW else Resolution.ONE_MINUTE
+        return Buckets.over(instant - self.window, instant + timedelta(microseconds=1), resolution)
 
 
 @dataclass(frozen=True, slots=True)

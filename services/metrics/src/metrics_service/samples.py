@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from metrics_service.instants import duration_us, to_us
-from metrics_service.series import SeriesKey
+from metrics_service.series import SeriesKey, SeriesRecord
 
 MAX_SAMPLES = 10_000
 MAX_AHEAD = timedelta(minutes=10)
@@ -52,3 +52,20 @@ def split_late(samples: Iterable[Sample], accepted: datetime, allowed_lateness: 
     everything = list(samples)
     on_time = [sample for sample in everything if sample.time_us >= oldest_us]
     return on_time, len(everything) - len(on_time)
+
+
+def touched(samples: Iterable[Sample], traceparent: str) -> list[SeriesRecord]:
+    """The series of a batch, each as the batch alone tells of it."""
+    records: dict[bytes, SeriesRecord] = {}
+    for sample in samples:
+        known = records.get(sample.series.fingerprint)
+        time_us, value = sample.time_us, sample.value
+        if known is None:
+            record = SeriesRecord(sample.series, sample.unit, time_us, time_us, value, traceparent)
+        else:
+            last_time_us, last_value = max((known.last_time_us, known.last_value), (time_us, value))
+            first_time_us = min(known.first_time_us, time_us)
+            unit = sample.unit or known.unit
+            record = SeriesRecord(known.key, unit, first_time_us, last_time_us, last_value, traceparent)
+        records[sample.series.fingerprint] = record
+    return list(records.values())

@@ -75,3 +75,19 @@ class SeriesRecord:
     last_time_us: int
     last_value: float
     traceparent: str
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesPoints:
+    """A series and its values by bucket (start, in seconds since 1970), in order."""
+
+    record: SeriesRecord
+    points: list[tuple[int, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesAnswer:
+    """The series of a query, by labels; `omitted` says how many more it selects."""
+
+    series: list[SeriesPoints]
+    omitted: int

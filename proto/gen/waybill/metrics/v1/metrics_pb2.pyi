@@ -31,7 +31,7 @@ class _Resolution:
 class _ResolutionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Resolution.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     RESOLUTION_UNSPECIFIED: _Resolution.ValueType  # 0
-    """The service chooses the finest that gives at most 500 points over the range."""
+    """The service chooses the finest that gives at most 500 points over the range and is still kept at its start."""
     RESOLUTION_10_SECONDS: _Resolution.ValueType  # 1
     RESOLUTION_1_MINUTE: _Resolution.ValueType  # 2
     RESOLUTION_1_HOUR: _Resolution.ValueType  # 3
@@ -40,7 +40,7 @@ class Resolution(_Resolution, metaclass=_ResolutionEnumTypeWrapper):
     """Width of a rollup's buckets."""
 
 RESOLUTION_UNSPECIFIED: Resolution.ValueType  # 0
-"""The service chooses the finest that gives at most 500 points over the range."""
+"""The service chooses the finest that gives at most 500 points over the range and is still kept at its start."""
 RESOLUTION_10_SECONDS: Resolution.ValueType  # 1
 RESOLUTION_1_MINUTE: Resolution.ValueType  # 2
 RESOLUTION_1_HOUR: Resolution.ValueType  # 3
@@ -85,7 +85,7 @@ class _MatchOperatorEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MatchOp
     MATCH_OPERATOR_EQUAL: _MatchOperator.ValueType  # 1
     MATCH_OPERATOR_NOT_EQUAL: _MatchOperator.ValueType  # 2
     MATCH_OPERATOR_REGEX: _MatchOperator.ValueType  # 3
-    """RE2-like regular expression, anchored at both ends."""
+    """RE2 regular expression of at most 256 characters, anchored at both ends."""
     MATCH_OPERATOR_NOT_REGEX: _MatchOperator.ValueType  # 4
 
 class MatchOperator(_MatchOperator, metaclass=_MatchOperatorEnumTypeWrapper): ...
@@ -95,7 +95,7 @@ MATCH_OPERATOR_UNSPECIFIED: MatchOperator.ValueType  # 0
 MATCH_OPERATOR_EQUAL: MatchOperator.ValueType  # 1
 MATCH_OPERATOR_NOT_EQUAL: MatchOperator.ValueType  # 2
 MATCH_OPERATOR_REGEX: MatchOperator.ValueType  # 3
-"""RE2-like regular expression, anchored at both ends."""
+"""RE2 regular expression of at most 256 characters, anchored at both ends."""
 MATCH_OPERATOR_NOT_REGEX: MatchOperator.ValueType  # 4
 Global___MatchOperator: _TypeAlias = MatchOperator  # noqa: Y015
 
@@ -170,10 +170,12 @@ class Sample(_message.Message):
     metric: _builtins.str
     """Metric name, 1 to 255 characters: [a-zA-Z_][a-zA-Z0-9_.:/-]*."""
     value: _builtins.float
-    """Finite."""
+    """Finite, at most 1e300 in magnitude."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """At most 32. Keys follow the rule of metric; values have at most 1,024 characters."""
+        """At most 32. Keys follow the rule of metric; values have at most 1,024 characters. An empty value is the same as
+        no label.
+        """
 
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
@@ -301,11 +303,11 @@ class QuerySeriesRequest(_message.Message):
 
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
-        """Required, inclusive."""
+        """Required, inclusive. Widened to the begin of the bucket that it lies in."""
 
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
-        """Required, exclusive, after start_time."""
+        """Required, exclusive, after start_time, at most 10,000 buckets."""
 
     def __init__(
         self,
@@ -409,21 +411,27 @@ class QuerySeriesResponse(_message.Message):
 
     SERIES_FIELD_NUMBER: _builtins.int
     RESOLUTION_FIELD_NUMBER: _builtins.int
+    OMITTED_SERIES_FIELD_NUMBER: _builtins.int
     resolution: Global___Resolution.ValueType
     """The resolution that was used."""
+    omitted_series: _builtins.int
+    """Series that were selected beyond the 200. 0: none was left out."""
     @_builtins.property
     def series(self) -> _containers.RepeatedCompositeFieldContainer[Global___Series]:
-        """At most 200 series. NOT_FOUND, reason SERIES_NOT_FOUND, when the metric has never been seen."""
+        """At most 200 series, by labels; those without a point in the range are left out. NOT_FOUND, reason
+        SERIES_NOT_FOUND, when the metric has never been seen.
+        """
 
     def __init__(
         self,
         *,
         series: _abc.Iterable[Global___Series] | None = ...,
         resolution: Global___Resolution.ValueType = ...,
+        omitted_series: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["resolution", b"resolution", "series", b"series"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["omitted_series", b"omitted_series", "resolution", b"resolution", "series", b"series"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -609,7 +617,7 @@ class AlertRule(_message.Message):
     threshold: _builtins.float
     """Finite."""
     disabled: _builtins.bool
-    """While true the rule is not evaluated."""
+    """While true the rule is not evaluated; the next evaluation resolves its firing alerts."""
     @_builtins.property
     def matchers(self) -> _containers.RepeatedCompositeFieldContainer[Global___LabelMatcher]: ...
     @_builtins.property
@@ -618,7 +626,7 @@ class AlertRule(_message.Message):
 
     @_builtins.property
     def for_duration(self) -> _duration_pb2.Duration:
-        """How long the breach must last before the alert fires. Absent: 0, at once."""
+        """How long the breach must last before the alert fires. Absent: 0, at once. At most 7 days."""
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -626,7 +634,7 @@ class AlertRule(_message.Message):
 
     @_builtins.property
     def annotations(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """For people; at most 4,096 characters each."""
+        """For people; at most 32, with at most 4,096 characters each."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
