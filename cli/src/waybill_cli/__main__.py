@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import click
@@ -13,6 +13,8 @@ from rich.console import Console
 
 from waybill_cli import settings, up
 from waybill_cli.commands import admin, operations, trace
+from waybill_cli.demo import command as demo
+from waybill_cli.demo.site import new_folder
 from waybill_cli.plan import LISTENERS, SERVICES, PlanError, make_plan
 from waybill_cli.views import JsonView, LineView, LiveView, StackView
 
@@ -59,6 +61,20 @@ def up_command(  # noqa: PLR0913 - one parameter for each option
     except (PlanError, SettingsError) as error:
         raise click.UsageError(str(error)) from error
     sys.exit(asyncio.run(up.run(plan, _view(as_json=as_json), grace=timedelta(seconds=grace))))
+
+
+@main.command("demo")
+@click.option("--state-dir", type=_FOLDER, help="Keeps what the demo leaves. Default: WAYBILL_STATE_DIR.")
+@click.option("--gateway", metavar="HOST:PORT", help="Use this running stack instead of one of its own.")
+@click.option("--traces", metavar="HOST:PORT", help="That stack's trace receiver. Default: no trace is shown.")
+def demo_command(*, state_dir: Path | None, gateway: str | None, traces: str | None) -> None:
+    """The incident pipeline on this machine's live metrics: from samples to a mailed report and its trace."""
+    try:
+        folder = new_folder((state_dir or settings.state_dir()).absolute(), datetime.now(UTC))
+    except SettingsError as error:
+        raise click.UsageError(str(error)) from error
+    telling = demo.run(folder, settings.environment(), Console(), gateway=gateway, traces=traces)
+    sys.exit(asyncio.run(telling))
 
 
 def _view(*, as_json: bool) -> StackView:

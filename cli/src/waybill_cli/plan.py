@@ -145,7 +145,7 @@ def _of_dashboard(plan: Plan, environment: Mapping[str, str]) -> Iterator[Proces
 
 _DASHBOARD_PROCESSES: tuple[tuple[str, str, Callable[[str], readiness.Check]], ...] = (
     ("dashboard", "web", readiness.accepts_connections),
-    ("traces", "traces", readiness.accepts_connections),
+    ("traces", "traces", readiness.gateway_serves),
 )
 
 

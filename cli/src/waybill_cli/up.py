@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from datetime import timedelta
 
+from waybill_cli.interrupts import Interrupts
 from waybill_cli.plan import Plan
 from waybill_cli.stack import DRAIN_GRACE, Stack
 from waybill_cli.supervisor import StackError
@@ -21,19 +21,25 @@ async def run(plan: Plan, view: StackView, *, grace: timedelta = DRAIN_GRACE) ->
     """
     stack = Stack(plan, observer=view, grace=grace)
     body = asyncio.create_task(_until_cancelled(stack, view))
-    interrupts = _Interrupts(body, stack, view)
-    interrupts.listen()
-    try:
-        await body
-    except asyncio.CancelledError:
-        pass
-    except StackError as error:
+
+    def drain() -> None:
         view.end_of_start()
-        view.say("stack.failed", f"waybill up: {error}")
-        return 1
-    finally:
-        interrupts.ignore()
-    return _outcome(stack, view, killed=interrupts.count > 1)
+        view.say("stack.draining", "Draining; Ctrl-C again kills.")
+        body.cancel()
+
+    def kill() -> None:
+        view.say("stack.killed", "Killing.")
+        stack.kill()
+
+    interrupts = Interrupts(drain, kill)
+    with interrupts.heard():
+        try:
+            await body
+        except asyncio.CancelledError:
+            return _outcome(stack, view, killed=interrupts.count > 1)
+        except StackError as error:
+            view.say("stack.failed", f"waybill up: {error}")
+    return 1
 
 
 async def _until_cancelled(stack: Stack, view: StackView) -> None:
@@ -45,34 +51,6 @@ async def _until_cancelled(stack: Stack, view: StackView) -> None:
             await asyncio.Event().wait()
     finally:
         view.end_of_start()
-
-
-class _Interrupts:
-    """The first one drains, the second one kills."""
-
-    def __init__(self, body: asyncio.Task[None], stack: Stack, view: StackView) -> None:
-        self.count = 0
-        self._body = body
-        self._stack = stack
-        self._view = view
-
-    def listen(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, self._interrupted)
-
-    def ignore(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().remove_signal_handler(number)
-
-    def _interrupted(self) -> None:
-        self.count += 1
-        if self.count == 1:
-            self._view.end_of_start()
-            self._view.say("stack.draining", "Draining; Ctrl-C again kills.")
-            self._body.cancel()
-        else:
-            self._view.say("stack.killed", "Killing.")
-            self._stack.kill()
 
 
 def _addresses(stack: Stack) -> str:

@@ -1,6 +1,6 @@
 """The demo's source of metrics: a stock OpenTelemetry SDK that exports this machine's, and a load on request.
 
-`python -m waybill_cli.probe http://HOST:PORT` exports every second until its standard input ends. There it
+`python -m waybill_cli.demo.probe http://HOST:PORT` exports every second until its standard input ends. There it
 reads `load PROCESSOR` or `load all`, and `rest`; it answers each with the same line once done.
 """
 
@@ -16,7 +16,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 
-from waybill_cli.load import Load
+from waybill_cli.demo.load import Load
 
 EXPORT_EVERY_SECONDS = 1
 EXPORT_TIMEOUT_SECONDS = 5

@@ -1,0 +1,1 @@
+"""`waybill demo`: the incident pipeline on this machine's live metrics."""

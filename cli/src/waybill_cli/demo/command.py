@@ -1,0 +1,83 @@
+"""`waybill demo`: a stack of its own, or a running one, and the story told on it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+
+from rich.console import Console
+
+from waybill_cli.client import Gateway
+from waybill_cli.demo.feed import Feed
+from waybill_cli.demo.narrator import Narrator
+from waybill_cli.demo.site import LogFiles, Site, log_file, own_plan
+from waybill_cli.demo.source import MetricSource
+from waybill_cli.demo.story import StepFailedError, Story
+from waybill_cli.interrupts import Interrupts
+from waybill_cli.plan import SERVICES
+from waybill_cli.stack import Stack
+from waybill_cli.supervisor import StackError
+from waybill_cli.trace_tree import duration_text
+
+EXIT_INTERRUPTED = 130
+_START_LIMIT = timedelta(seconds=150)
+_TAIL_LINES = 12
+
+
+async def run(
+    folder: Path, environment: Mapping[str, str], console: Console, *, gateway: str | None, traces: str | None
+) -> int:
+    """Tell the story on the stack behind `gateway`, or on one that is started for it and drained after it."""
+    narrator = Narrator(console)
+    plan = own_plan(environment, folder)
+    stack = Stack(plan, observer=LogFiles(folder / "logs"), start_limit=_START_LIMIT)
+    own = Site(plan.gateway, plan.addresses["traces"], folder, plan.environment)
+    site = Site(gateway, traces, folder, plan.environment) if gateway else own
+    telling = asyncio.create_task(_tell(site, narrator) if gateway else _tell_on(stack, site, narrator))
+    with Interrupts(telling.cancel, stack.kill).heard():
+        try:
+            await telling
+        except StepFailedError as error:
+            _explain(error, folder, narrator)
+            return 1
+        except StackError as error:
+            narrator.show(f"The stack did not start: {error}\nThe logs lie in {site.logs}")
+            return 1
+        except asyncio.CancelledError:
+            narrator.show("Interrupted.")
+            return EXIT_INTERRUPTED
+    narrator.show(f"Done in {duration_text(narrator.elapsed)}.")
+    return 0
+
+
+async def _tell(site: Site, narrator: Narrator) -> None:
+    source = MetricSource(site.gateway, log_file(site.logs, "source"), site.environment)
+    async with Gateway(site.gateway) as gateway, Feed(gateway, tuple(SERVICES)) as feed, source:
+        await Story(site, gateway, feed, narrator).tell(source)
+
+
+async def _tell_on(stack: Stack, site: Site, narrator: Narrator) -> None:
+    with narrator.step("Start Valkey, three services and the dashboard") as step:
+        await stack.__aenter__()
+        dashboard = stack.plan.addresses["dashboard"]
+        step.outcome = f"{len(stack.statuses)} processes, dashboard on http://{dashboard}"
+    try:
+        await _tell(site, narrator)
+    finally:
+        with narrator.step("Drain the stack") as step:
+            await stack.__aexit__(None, None, None)
+            step.outcome = ", ".join(f"had to kill {status.spec.name}" for status in stack.killed)
+
+
+def _explain(error: StepFailedError, folder: Path, narrator: Narrator) -> None:
+    """Which step, why, and the end of the logs that know more."""
+    narrator.show(f"\nThe demo failed. {error}")
+    for process in error.involved:
+        log = log_file(folder / "logs", process)
+        if log.is_file():
+            narrator.show(f"\n{log}:")
+            for line in log.read_text(errors="replace").splitlines()[-_TAIL_LINES:]:
+                narrator.console.print(f"  {line}", soft_wrap=True, highlight=False, markup=False)
+    narrator.show(f"\nAll logs lie in {folder / 'logs'}")

@@ -1,0 +1,76 @@
+"""The process that exports this machine's metrics and makes the load, seen from the demo."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from chassis.tether import tethered
+
+from waybill_cli.processes import kill_group
+
+_END_SECONDS = 10.0
+# Deprecated ones, which disturb the readings of those that replace them, and one that needs privileges.
+EXCLUDED_METRICS = "OTEL_PYTHON_SYSTEM_METRICS_EXCLUDED_METRICS"
+EXCLUDED = "process.runtime.*,system.network.connections"
+
+
+class SourceError(Exception):
+    """The process that exports metrics has ended."""
+
+
+class MetricSource:
+    """Runs `waybill_cli.demo.probe` on `async with`."""
+
+    def __init__(self, gateway: str, log: Path, environment: Mapping[str, str]) -> None:
+        self._gateway = gateway
+        self._log = log
+        self._environment = {**environment, EXCLUDED_METRICS: EXCLUDED}
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def __aenter__(self) -> Self:
+        command = (sys.executable, "-m", "waybill_cli.demo.probe", f"http://{self._gateway}")
+        with self._log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *tethered(command, os.getpid()),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+                env=self._environment,
+                start_new_session=True,
+            )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process and self._process.stdin:
+            self._process.stdin.close()
+            try:
+                async with asyncio.timeout(_END_SECONDS):
+                    await self._process.wait()
+            except TimeoutError:
+                kill_group(self._process.pid)
+                await self._process.wait()
+
+    async def load(self, processor: int | None) -> None:
+        """Begin to keep that processor busy, or all of them."""
+        await self._ask("load all" if processor is None else f"load {processor}")
+
+    async def rest(self) -> None:
+        """End the load."""
+        await self._ask("rest")
+
+    async def _ask(self, command: str) -> None:
+        process = self._process
+        if process is None or process.stdin is None or process.stdout is None:
+            raise SourceError("the source of metrics has not been started")
+        process.stdin.write(f"{command}\n".encode())
+        await process.stdin.drain()
+        if not await process.stdout.readline():
+            raise SourceError(f"the source of metrics has ended; see {self._log}")

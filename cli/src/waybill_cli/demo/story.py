@@ -1,0 +1,271 @@
+"""The incident pipeline, step by step: from the first sample to the mailed report and its trace."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
+from waybill.events.v1 import events_pb2
+from waybill.metrics.v1 import metrics_pb2, metrics_pb2_grpc
+from waybill.notify.v1 import notify_pb2
+from waybill.reports.v1 import reports_pb2, reports_pb2_grpc
+from waybill.traces.v1 import traces_pb2
+
+from waybill_cli import trace_tree
+from waybill_cli.client import CALL_TIMEOUT, Gateway, TraceReceiver
+from waybill_cli.demo import incident, load, mail, setup
+from waybill_cli.demo.feed import Feed, OperationFailedError
+from waybill_cli.demo.incident import Baseline, Breach
+from waybill_cli.demo.narrator import Bar, Narrator, Step
+from waybill_cli.demo.site import Site
+from waybill_cli.demo.source import MetricSource, SourceError
+from waybill_cli.failures import call_text
+from waybill_cli.plan import SERVICES
+
+BASELINE_SAMPLES = 8
+_TIMEOUT = CALL_TIMEOUT.total_seconds()
+_POLL_SECONDS = 0.5
+
+
+class StepFailedError(Exception):
+    """A step of the demo did not come; names the processes whose logs tell why."""
+
+    def __init__(self, step: str, why: str, involved: Sequence[str]) -> None:
+        self.step = step
+        self.involved = involved
+        super().__init__(f"{step}: {why}")
+
+
+class Story:
+    """One run."""
+
+    def __init__(self, site: Site, gateway: Gateway, feed: Feed, narrator: Narrator) -> None:
+        self._site = site
+        self._gateway = gateway
+        self._feed = feed
+        self._narrator = narrator
+        self._names = setup.Names(secrets.token_hex(3))
+        self._metrics = metrics_pb2_grpc.MetricsServiceStub(gateway.channel)
+        self._reports = reports_pb2_grpc.ReportsServiceStub(gateway.channel)
+
+    async def tell(self, source: MetricSource) -> None:
+        """All of it; raises StepFailedError."""
+        await self._set_up()
+        await self._metrics_arrive()
+        breach = await self._measure()
+        await self._create_rule(breach)
+        alert = await self._alert_fires(source, breach)
+        await self._is_delivered("The alert is mailed", self._names.alert_template)
+        await self._alert_resolves(source, alert)
+        report = await self._report_is_rendered(alert)
+        path = await self._download(report)
+        mailed = await self._is_delivered("The report is mailed", self._names.report_template)
+        self._check_mail(mailed, report)
+        await self._show_trace(alert.trace_id)
+        self._say_where(path, mailed)
+
+    async def _set_up(self) -> None:
+        async with self._step("Set up templates, a recipient and subscriptions", 20, "notify gateway") as step:
+            await setup.subscribe_notify(self._gateway, self._names)
+            step.outcome = f"notify mails {setup.ADDRESS} when an alert fires and when a report is completed"
+
+    async def _metrics_arrive(self) -> None:
+        involved = ("source", "metrics gateway", "metrics worker")
+        async with self._step("Live metrics arrive from a stock OpenTelemetry SDK", 60, *involved) as step:
+            every: list[metrics_pb2.SeriesInfo] = []
+            while not {incident.CPU, incident.PROCESS} <= {each.metric for each in every}:
+                await asyncio.sleep(_POLL_SECONDS)
+                every = await self._known("")
+            step.outcome = f"{len(every)} series of {len({each.metric for each in every})} metrics, every second"
+
+    async def _measure(self) -> Breach:
+        """The baseline is what the service has seen, not what this process would measure."""
+        async with self._step("Measure a baseline", 60, "source", "metrics worker") as step:
+            seen: defaultdict[tuple[str, tuple[tuple[str, str], ...]], dict[int, float]] = defaultdict(dict)
+            while min(map(len, seen.values()), default=0) < BASELINE_SAMPLES:
+                for each in [*await self._known(incident.CPU), *await self._known(incident.PROCESS)]:
+                    key = each.metric, tuple(sorted(each.labels.items()))
+                    seen[key][each.last_time.ToNanoseconds()] = each.last_value
+                step.doing(f"{min(map(len, seen.values()), default=0)} of {BASELINE_SAMPLES} samples")
+                await asyncio.sleep(_POLL_SECONDS)
+            baselines = [
+                Baseline(metric, dict(labels), [*values.values()]) for (metric, labels), values in seen.items()
+            ]
+            breach = incident.choose(baselines, load.processors_to_fill())
+            step.outcome = f"{breach.subject}: {breach.baseline:.1%}"
+            return breach
+
+    async def _create_rule(self, breach: Breach) -> None:
+        async with self._step("Create an alert rule", 20, "metrics gateway") as step:
+            rule = await setup.create_rule(self._gateway, self._names, breach)
+            side = "above" if breach.above else "below"
+            lasting = f"over {setup.WINDOW.seconds} s, for {setup.FOR.seconds} s"
+            step.outcome = f"{rule.metric} {side} {breach.threshold:.1%} {lasting}"
+
+    async def _alert_fires(self, source: MetricSource, breach: Breach) -> metrics_pb2.Alert:
+        involved = ("metrics scheduler", "metrics worker", "metrics gateway", "source")
+        async with self._step("Put load on this machine until the alert fires", 120, *involved) as step:
+            await source.load(breach.processor)
+            async with self._following(step):
+                event, fired = await self._feed.first(
+                    setup.FIRED, metrics_pb2.AlertFired, lambda data: data.alert.rule_id == self._names.rule
+                )
+            step.outcome = f"value {fired.alert.value:.1%}"
+        self._tell_event(event)
+        return fired.alert
+
+    async def _alert_resolves(self, source: MetricSource, alert: metrics_pb2.Alert) -> None:
+        involved = ("metrics scheduler", "metrics worker", "source")
+        async with self._step("Take the load away until the alert resolves", 180, *involved) as step:
+            await source.rest()
+            async with self._following(step):
+                event, resolved = await self._feed.first(
+                    setup.RESOLVED, metrics_pb2.AlertResolved, lambda data: data.alert.alert_id == alert.alert_id
+                )
+            await setup.delete_rule(self._gateway, self._names)
+            lasted = _between(resolved.alert.breach_time, resolved.alert.resolve_time)
+            step.outcome = f"the breach lasted {trace_tree.duration_text(lasted)}"
+        self._tell_event(event)
+
+    async def _is_delivered(self, title: str, template_id: str) -> notify_pb2.Delivery:
+        async with self._step(title, 60, "notify subscriber", "notify worker", "notify gateway") as step:
+            _, delivered = await self._feed.first(
+                setup.DELIVERED, notify_pb2.DeliveryDelivered, lambda data: data.delivery.template_id == template_id
+            )
+            delivery = delivered.delivery
+            step.outcome = f'"{delivery.subject}" to {delivery.destination}'
+        return delivery
+
+    async def _report_is_rendered(self, alert: metrics_pb2.Alert) -> reports_pb2.Report:
+        bar = Bar(self._narrator)
+        following = asyncio.create_task(self._show_progress(bar))
+        involved = ("reports subscriber", "reports worker", "reports gateway", "metrics gateway")
+        async with self._step("The incident report is rendered", 120, *involved) as step:
+            try:
+                event, completed = await self._feed.first(
+                    setup.COMPLETED, reports_pb2.ReportCompleted, lambda data: data.alert_id == alert.alert_id
+                )
+            finally:
+                following.cancel()
+                await asyncio.gather(following, return_exceptions=True)
+                bar.close()
+            report = completed.report
+            step.outcome = f'"{report.title}", {report.charts} charts, {report.size_bytes / 1024:.0f} KiB'
+        self._tell_event(event)
+        return report
+
+    async def _show_progress(self, bar: Bar) -> None:
+        async for event in self._feed.all():
+            change = events_pb2.OperationChanged()
+            if event.type == "waybill.reports.operation.progressed" and event.data.Unpack(change):
+                bar.update(change.progress.percent, change.progress.message)
+
+    async def _download(self, report: reports_pb2.Report) -> Path:
+        async with self._step("Download the report", 30, "reports gateway") as step:
+            path = self._site.folder / report.filename
+            request = reports_pb2.DownloadReportRequest(report_id=report.report_id)
+            content = b"".join([answer.chunk async for answer in self._reports.DownloadReport(request, timeout=30)])
+            if hashlib.sha256(content).hexdigest() != report.sha256:
+                raise StepFailedError(step.title, "the bytes do not have the report's SHA-256", ["reports gateway"])
+            path.write_bytes(content)
+            step.outcome = f"{len(content)} bytes, SHA-256 verified"
+        return path
+
+    def _check_mail(self, delivery: notify_pb2.Delivery, report: reports_pb2.Report) -> None:
+        """The mail lies where its receipt says, and carries the very bytes of the report."""
+        path = Path(delivery.receipt)
+        if not path.is_file():
+            self._narrator.note(f"the mail lies elsewhere: {delivery.receipt}")
+            return
+        if report.sha256 not in mail.read(path).attachments.values():
+            raise StepFailedError("The report is mailed", f"{path} has no such attachment", ["notify worker"])
+
+    async def _show_trace(self, trace_id: str) -> None:
+        if self._site.traces is None:
+            self._narrator.note(f"no trace receiver here; the incident's trace is {trace_id}")
+            return
+        involved = ("dashboard traces", *(f"{service} gateway" for service in SERVICES))
+        spans: list[traces_pb2.Span] = []
+        title = "The incident's trace is whole"
+        async with TraceReceiver(self._site.traces) as receiver, self._step(title, 60, *involved) as step:
+            try:
+                await self._collect(receiver, trace_id, spans, step)
+            except TimeoutError:
+                why = "; ".join(trace_tree.what_is_missing(spans, SERVICES))
+                raise StepFailedError(title, f"trace {trace_id}: {why}", involved) from None
+            step.outcome = trace_id
+        self._narrator.show(trace_tree.rendered(spans))
+
+    async def _collect(self, receiver: TraceReceiver, trace_id: str, spans: list[traces_pb2.Span], step: Step) -> None:
+        async with asyncio.timeout(45):
+            async for span in receiver.watch(trace_id):
+                spans.append(span)
+                missing = trace_tree.what_is_missing(spans, SERVICES)
+                if not missing:
+                    return
+                step.doing(f"{len(spans)} spans; {missing[0]}")
+
+    def _say_where(self, report: Path, mailed: notify_pb2.Delivery) -> None:
+        self._narrator.show("")
+        self._narrator.show(f"report  {report}")
+        self._narrator.show(f"mail    {mailed.receipt}")
+        self._narrator.show(f"folder  {self._site.folder}")
+
+    @asynccontextmanager
+    async def _step(self, title: str, limit_seconds: float, *involved: str) -> AsyncIterator[Step]:
+        with self._narrator.step(title) as step:
+            try:
+                async with asyncio.timeout(limit_seconds):
+                    yield step
+            except TimeoutError:
+                raise StepFailedError(title, f"it did not come within {limit_seconds:g} s", involved) from None
+            except grpc.aio.AioRpcError as error:
+                raise StepFailedError(title, call_text(error), involved) from error
+            except (OperationFailedError, SourceError, incident.NoBaselineError) as error:
+                raise StepFailedError(title, str(error), involved) from error
+
+    @asynccontextmanager
+    async def _following(self, step: Step) -> AsyncIterator[None]:
+        """Beside the step's title: how the rule's alert stands."""
+
+        async def follow() -> None:
+            request = metrics_pb2.ListAlertsRequest(rule_id=self._names.rule, page_size=1)
+            while True:
+                answer = await self._metrics.ListAlerts(request, timeout=_TIMEOUT)
+                for alert in answer.alerts:
+                    state = metrics_pb2.AlertState.Name(alert.state).removeprefix("ALERT_STATE_").lower()
+                    step.doing(f"{state}, value {alert.value:.1%}")
+                await asyncio.sleep(_POLL_SECONDS)
+
+        following = asyncio.create_task(follow())
+        try:
+            yield
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+
+    def _tell_event(self, event: events_pb2.Event) -> None:
+        self._narrator.note(f"event {event.type} of {event.subject}")
+
+    async def _known(self, metric: str) -> list[metrics_pb2.SeriesInfo]:
+        """The series of one metric that the demo's own exporter has sent; "": of all."""
+        found: list[metrics_pb2.SeriesInfo] = []
+        request = metrics_pb2.ListSeriesRequest(metric_prefix=metric, page_size=1_000)
+        while True:
+            answer = await self._metrics.ListSeries(request, timeout=_TIMEOUT)
+            found += [each for each in answer.series if each.labels.get("service.name") == "waybill-demo"]
+            if not answer.next_page_token:
+                return [each for each in found if metric in {"", each.metric}]
+            request.page_token = answer.next_page_token
+
+
+def _between(start: Timestamp, end: Timestamp) -> timedelta:
+    return timedelta(microseconds=(end.ToNanoseconds() - start.ToNanoseconds()) / 1_000)
