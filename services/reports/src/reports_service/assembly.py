@@ -52,4 +52,5 @@ def _chart(section: ChartSpec, answer: Answer) -> Chart:
         step=answer.step,
         threshold=section.threshold,
         axis_title=section.axis_title,
+        omitted=answer.omitted,
     )

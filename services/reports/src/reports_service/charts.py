@@ -11,13 +11,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from chassis.errors import PermanentError
+
 from reports_service.documents import Chart, Sample, Series
 from reports_service.legends import drawn, scale_of
 from reports_service.themes import PAPER, Theme, style_of
 from reports_service.units import NBSP, Scale, number
 
 WIDTH = 720
-HEIGHT = 236
+HEIGHT = 218
 
 _VEGA_LITE = "6.4"
 # A wider hole than this many buckets is drawn as a hole.
@@ -55,7 +57,10 @@ def svg(spec: Mapping[str, Any]) -> str:
     """Draw a spec; nothing is fetched from anywhere."""
     import vl_convert  # noqa: PLC0415 - holds a JavaScript engine: only the process that draws loads it
 
-    return str(vl_convert.vegalite_to_svg(json.dumps(spec), vl_version=_VEGA_LITE, allowed_base_urls=[]))
+    try:
+        return str(vl_convert.vegalite_to_svg(json.dumps(spec), vl_version=_VEGA_LITE, allowed_base_urls=[]))
+    except ValueError as error:
+        raise PermanentError(f"the chart cannot be drawn: {error}", reason="RENDERING_FAILED") from error
 
 
 def _millis(moment: datetime) -> int:
@@ -84,6 +89,8 @@ def _value_axis(chart: Chart, shown: Scale) -> dict[str, Any]:
     title = f"{named}, {shown.symbol}" if shown.symbol else named
     return {
         "title": title,
+        # Above what is written over the plot.
+        "titleY": -10 if chart.fired is None else -24,
         "tickCount": 5,
         "labelExpr": "abs(datum.value) < 10000 ? format(datum.value, ',~r') : format(datum.value, '~s')",
     }
@@ -224,10 +231,9 @@ def _fired(chart: Chart, theme: Theme) -> Iterator[dict[str, Any]]:
             "type": "text",
             "text": "fired",
             "color": theme.alarm,
-            "align": "left",
-            "baseline": "top",
-            "dx": 5,
-            "dy": 3,
+            "align": "center",
+            "baseline": "bottom",
+            "dy": -5,
             "fontStyle": "italic",
         },
         "encoding": {"y": {"value": 0}},
@@ -267,6 +273,5 @@ def _config(theme: Theme) -> dict[str, Any]:
             "titleAnchor": "start",
             "titleBaseline": "bottom",
             "titleX": -40,
-            "titleY": -10,
         },
     }

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import Enum
+
+# Stands in a cell that has no figure: an en dash.
+NONE = "\u2013"
 
 
 class Format(Enum):
@@ -70,6 +75,8 @@ class Chart:
     # Drawn as an upright rule.
     fired: datetime | None = None
     note: str = ""
+    # How many more series match than are here.
+    omitted: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +134,13 @@ class Document:
     @property
     def charts(self) -> tuple[Chart, ...]:
         return tuple(section for section in self.sections if isinstance(section, Chart))
+
+
+def filename(title: str, created: datetime, form: Format) -> str:
+    """`high-cpu-on-web-1-20260801-1416.pdf`: lower-case ASCII, whatever the title is."""
+    plain = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode().lower()
+    slug = re.sub(r"[^a-z0-9]+", "-", plain)[:80].strip("-") or "report"
+    return f"{slug}-{created.astimezone(UTC):%Y%m%d-%H%M}.{form.extension}"
 
 
 def utc(moment: datetime, *, seconds: bool = True) -> str:

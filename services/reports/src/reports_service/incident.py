@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from reports_service.documents import Chart, Document, Series, Status, Table, Text, Tone, Window, utc
+from reports_service.documents import NONE, Chart, Document, Series, Status, Table, Text, Tone, Window, utc
 from reports_service.queries import Answer
 from reports_service.units import Scale, duration, number, scale
 
+_ACRONYMS = {word.lower(): word for word in ("CPU", "IO", "HTTP", "RPC", "GC", "DNS", "TCP", "UDP", "JVM", "SQL")}
 _MAX_LABEL_FACTS = 10
-# Shown where there is no figure.
-_NONE = "none"
 # Annotations that are prose; the others are facts.
 _PROSE = ("summary", "description")
 
@@ -60,9 +60,10 @@ class Exhibit:
 
 
 def humane(metric: str) -> str:
-    """`system.cpu.utilization` as `System cpu utilization`."""
-    words = " ".join(metric.replace(".", " ").replace("_", " ").replace("/", " ").split())
-    return words[:1].upper() + words[1:]
+    """`system.cpu.utilization` as `System CPU utilization`."""
+    words = [_ACRONYMS.get(word.lower(), word) for word in re.split(r"[\s._/:-]+", metric) if word]
+    text = " ".join(words)
+    return text[:1].upper() + text[1:]
 
 
 def report(
@@ -114,6 +115,7 @@ def _chart(exhibit: Exhibit, incident: Incident, window: Window, threshold: floa
         incident=incident.breach,
         fired=incident.fired,
         note=exhibit.note,
+        omitted=exhibit.answer.omitted,
     )
 
 
@@ -191,7 +193,7 @@ def _phases(incident: Incident, series: Series, shown: Scale) -> tuple[Table, ..
 
 def _phase(name: str, values: Sequence[float], incident: Incident, shown: Scale) -> tuple[str, ...]:
     if not values:
-        return (name, "0", *[_NONE] * 4)
+        return (name, "0", *[NONE] * 4)
     share = sum(map(incident.beyond, values)) / len(values)
     figures = (min(values), sum(values) / len(values), max(values))
     return (name, str(len(values)), *map(shown.aligned, figures), Scale(100.0, "%").aligned(share))

@@ -10,13 +10,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reports_service.charts import nothing
-from reports_service.documents import Chart, Document, Section, Table, Text, utc
+from reports_service.documents import NONE, Chart, Document, Section, Table, Text, utc
 from reports_service.legends import MAX_LINES, drawn, legend, shared_labels
 from reports_service.themes import PAPER, Theme
 from reports_service.units import NBSP, duration
 
 LEGEND_COLUMNS = ("min", "mean", "max", "last")
 
+_MAX_RUNNING = 84
 _NUMERIC_SHARE = 0.8
 _MIN_WEIGHT, _MAX_WEIGHT = 4, 34
 
@@ -28,6 +29,7 @@ def lay_out(document: Document, pictures: Sequence[str], theme: Theme = PAPER) -
         "report_id": document.report_id,
         "kicker": clean(document.kicker),
         "title": clean(document.title),
+        "running_title": clean(_shortened(document.title)),
         "subtitle": clean(document.subtitle),
         "status": _status(document),
         "headlines": _pairs(document.headlines),
@@ -40,6 +42,10 @@ def lay_out(document: Document, pictures: Sequence[str], theme: Theme = PAPER) -
 def clean(text: str) -> str:
     """The text without control characters, which neither SVG nor PDF can show; line breaks stay."""
     return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in {"Cc", "Cs"})
+
+
+def _shortened(title: str) -> str:
+    return title if len(title) <= _MAX_RUNNING else f"{title[: _MAX_RUNNING - 1].rstrip()}…"
 
 
 def _pairs(items: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
@@ -68,8 +74,9 @@ def _chart(chart: Chart, picture: str, theme: Theme) -> dict[str, Any]:
     return {
         "kind": "chart",
         "title": clean(chart.title),
+        "metric": clean(chart.metric),
         "note": clean(" · ".join(filter(None, (chart.note, _extent(chart), _left_out(chart))))),
-        "shared": [list(map(clean, item)) for item in shared_labels(chart)],
+        "shared": _labels(shared_labels(chart)),
         "picture": picture,
         "description": clean(description(chart)),
         "columns": list(LEGEND_COLUMNS) if rows else [],
@@ -77,12 +84,16 @@ def _chart(chart: Chart, picture: str, theme: Theme) -> dict[str, Any]:
             {
                 "color": row.color,
                 "dash": list(row.dash),
-                "labels": [list(map(clean, item)) for item in row.labels],
+                "labels": _labels(row.labels),
                 "values": [row.minimum, row.mean, row.maximum, row.last],
             }
             for row in rows
         ],
     }
+
+
+def _labels(labels: Sequence[tuple[str, str]]) -> list[list[str]]:
+    return [[clean(key), clean(value) or "(empty)"] for key, value in labels]
 
 
 def description(chart: Chart) -> str:
@@ -100,7 +111,7 @@ def _extent(chart: Chart) -> str:
 
 def _left_out(chart: Chart) -> str:
     empty = sum(1 for series in chart.series if not series.samples)
-    full = len(chart.series) - empty
+    full = len(chart.series) - empty + chart.omitted
     parts = [f"{MAX_LINES} of {full} series, those with the highest peaks"] if full > MAX_LINES else []
     if empty and full:
         parts.append(f"{empty} more without a sample")
@@ -120,8 +131,8 @@ def _table(table: Table) -> dict[str, Any]:
 
 
 def _is_numeric(cells: Sequence[str]) -> bool:
-    """Whether a column is set flush right: nearly all of its cells begin with a digit or a sign and one."""
-    full = [cell for cell in cells if cell.strip()]
+    """Whether a column is set flush right: nearly all of its cells that say something begin with a number."""
+    full = [cell for cell in cells if cell.strip() not in {"", NONE}]
     numbers = sum(1 for cell in full if _looks_numeric(cell))
     return bool(full) and numbers >= _NUMERIC_SHARE * len(full)
 

@@ -13,6 +13,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from chassis.errors import PermanentError
+
 from reports_service.documents import Document
 from reports_service.layout import lay_out
 
@@ -26,15 +28,17 @@ def typeset(document: Document, drawings: Sequence[str], fonts: Path | None = No
         "document": lay_out(document, pictures),
         "pictures": dict(zip(pictures, map(_as_pdf, drawings), strict=True)),
     }
-    written: bytes = typst.compile(
-        _template(),
-        font_paths=_fonts(fonts),
-        ignore_system_fonts=True,
-        format="pdf",
-        sys_inputs={"data": json.dumps(data)},
-        timestamp=int(document.created.timestamp()),
-    )
-    return written
+    try:
+        return typst.compile(
+            _template(),
+            font_paths=_fonts(fonts),
+            ignore_system_fonts=True,
+            format="pdf",
+            sys_inputs={"data": json.dumps(data)},
+            timestamp=int(document.created.timestamp()),
+        )
+    except typst.TypstError as error:
+        raise PermanentError(f"the page cannot be set: {error.message}", reason="RENDERING_FAILED") from error
 
 
 def _as_pdf(drawing: str) -> list[int]:

@@ -47,6 +47,8 @@ class Answer:
 
     series: tuple[Series, ...]
     step: timedelta = timedelta(0)
+    # How many more series match.
+    omitted: int = 0
 
     @property
     def has_samples(self) -> bool:

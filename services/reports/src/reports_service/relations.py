@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from reports_service.documents import Window
 from reports_service.incident import Incident, humane
-from reports_service.queries import Aggregation, KnownSeries, Matcher, Query
+from reports_service.queries import Aggregation, Answer, KnownSeries, Matcher, Query
 
 MAX_RELATED = 3
 
@@ -57,6 +57,7 @@ def window_of(incident: Incident, breached: KnownSeries | None, created: datetim
     pad = min(max(incident.breach.duration / 2, _MIN_PAD), _MAX_PAD)
     first = min(breached.first_time, incident.began) if breached else incident.began - pad
     start = max(incident.began - pad, first)
+    start = start.replace(second=start.second - start.second % 10, microsecond=0)
     end = min(incident.resolved + pad, max(created, incident.resolved))
     return Window(start, max(end, start + timedelta(seconds=10)))
 
@@ -90,6 +91,14 @@ def envelope(query: Query) -> dict[str, Query]:
     return {
         name: Query(query.metric, query.window, query.matchers, aggregation) for name, aggregation in wanted.items()
     }
+
+
+def enveloped(answers: Mapping[str, Answer]) -> Answer:
+    """The answers to an envelope's queries as the lines of one chart, each labelled with what it is."""
+    lines = tuple(
+        replace(series, labels={"value": name}) for name, answer in answers.items() for series in answer.series[:1]
+    )
+    return Answer(lines, max((answer.step for answer in answers.values()), default=timedelta(0)))
 
 
 def candidates(
