@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 from google.protobuf.message import Message
@@ -108,7 +108,7 @@ def acceptance(submission: Submission, provenance: Provenance) -> Acceptance:
         keep_success=task.retention or KEEP_SUCCESS,
         keep_failure=max(task.retention or KEEP_FAILURE, KEEP_SUCCESS),
         due_us=timestamp_us(options, "schedule_time"),
-        idempotency_scope="\0".join((provenance.principal, provenance.method, request_id)) if request_id else "",
+        idempotency_scope=f"{provenance.principal}\0{provenance.method}\0{request_id}" if request_id else "",
     )
 
 
@@ -124,7 +124,7 @@ def payload_of(request: Message) -> Message:
     names = [name for name in ("request_id", "options") if name in fields]
     if not names:
         return request
-    payload = cast("Message", type(request)())
+    payload = type(request)()
     payload.CopyFrom(request)
     for name in names:
         payload.ClearField(name)
@@ -153,6 +153,7 @@ def check_options(options: ops.SubmitOptions, labels: Mapping[str, str], request
 
 
 def check_labels(labels: Mapping[str, str], found: Violations) -> None:
+    """Add a violation for every label that is out of bounds."""
     found.require(len(labels) <= MAX_LABELS, "options.labels", f"has more than {MAX_LABELS} entries")
     for key, value in labels.items():
         found.require(_LABEL_KEY.fullmatch(key), f"options.labels[{key!r}]", f"the key must match {_LABEL_KEY.pattern}")

@@ -152,6 +152,7 @@ class QueueServicer(admin_pb2_grpc.QueueServiceServicer):
 
 
 def describe_queue(name: str, facts: QueueFacts) -> admin_pb2.Queue:
+    """A queue as clients see it."""
     low, normal, high = facts.depths
     queue = admin_pb2.Queue(
         name=name,
@@ -215,6 +216,7 @@ class WorkerServicer(admin_pb2_grpc.WorkerServiceServicer):
 
 
 def describe_worker(name: str, facts: Mapping[str, Any]) -> admin_pb2.Worker:
+    """A worker as clients see it, from its heartbeat."""
     return admin_pb2.Worker(
         name=name,
         host=facts["host"],
@@ -225,7 +227,7 @@ def describe_worker(name: str, facts: Mapping[str, Any]) -> admin_pb2.Worker:
         operations=[f"operations/{name.partition('@')[0]}/{operation}" for operation in facts["operations"]],
         memory_bytes=facts["memory_bytes"],
         version=facts["version"],
-        start_time=timestamp(facts["start_us"]),
+        start_time=timestamp(facts.get("start_us", 0)),
         heartbeat_time=timestamp(facts["heartbeat_us"]),
         draining=facts["draining"],
         tasks=facts["tasks"],

@@ -19,7 +19,7 @@ from waybill.store.v1 import store_pb2
 
 from chassis import store_calls
 from chassis.acceptance import Acceptable, Provenance, Submission, acceptance
-from chassis.descriptions import operation_name
+from chassis.descriptions import operation_name, state_name
 from chassis.errors import Cancelled, DeadlineExceeded, PermanentError
 from chassis.logging import bound, get_logger
 from chassis.retries import Failure, Retry, decide
@@ -44,11 +44,11 @@ MAX_ERROR_MESSAGE: Final = 300
 
 
 class FencedOff(Exception):
-    """Another attempt of this operation has begun; this one's results are refused"""
+    """Another attempt of this operation has begun; this one's results are refused."""
 
 
 class DrainRequested(Exception):
-    """The worker drains; the attempt is given back"""
+    """The worker drains; the attempt is given back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,13 +220,7 @@ def begin(app: ServiceApp, item: WorkItem, span: SpanContext, token: str) -> Beg
 def conclude(task: OperationTask, attempt: Attempt, record: store_pb2.OperationRecord) -> Settlement:
     """Run the task and say how the attempt ended."""
     try:
-        request = task.request_type()
-        if not record.request.Unpack(request):
-            raise PermanentError(
-                f"the payload is a {record.request.type_url}, not a {request.DESCRIPTOR.full_name}",
-                reason="PAYLOAD_TYPE",
-            )
-        answer = task.run(attempt, request)
+        answer = task.run(attempt, payload_of(task, record))
         attempt.app.publish_owed(attempt.operation_id)
         return success(attempt, answer)
     except Cancelled as error:
@@ -239,7 +233,18 @@ def conclude(task: OperationTask, attempt: Attempt, record: store_pb2.OperationR
         return failure(task, attempt, error)
 
 
+def payload_of(task: OperationTask, record: store_pb2.OperationRecord) -> Message:
+    """Raises PermanentError when the payload is of another type than the task's."""
+    payload = task.request_type()
+    if record.request.Unpack(payload):
+        return payload
+    raise PermanentError(
+        f"the payload is a {record.request.type_url}, not a {payload.DESCRIPTOR.full_name}", reason="PAYLOAD_TYPE"
+    )
+
+
 def success(attempt: Attempt, answer: Message | FanOut[Any] | None) -> Settlement:
+    """The settlement of an attempt whose task returned. Raises PermanentError for a result above the limit."""
     children, response, outcome = 0, answer, ops.ATTEMPT_OUTCOME_SUCCEEDED
     if isinstance(answer, FanOut):
         children, response, outcome = answer.children, answer.response, ops.ATTEMPT_OUTCOME_FANNED_OUT
@@ -279,6 +284,7 @@ def failure(task: OperationTask, attempt: Attempt, error: Exception) -> Settleme
 
 
 def ended(attempt: Attempt, outcome: int) -> Settlement:
+    """An end that needs no error of its own."""
     return Settlement(attempt.operation_id, attempt.token, outcome)
 
 
@@ -300,9 +306,5 @@ def settle(app: ServiceApp, settlement: Settlement, attempt: Attempt) -> None:
         if state is None:
             log.warning("attempt.fenced", attempt=attempt.number)
         else:
-            log.info(
-                "attempt.settled",
-                attempt=attempt.number,
-                state=ops.OperationState.Name(state).removeprefix("OPERATION_STATE_"),
-            )  # type: ignore[arg-type]
+            log.info("attempt.settled", attempt=attempt.number, state=state_name(state))
         return

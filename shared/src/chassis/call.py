@@ -22,7 +22,7 @@ class Call:
     principal: str
     #: On the running loop's clock.
     deadline: float
-    #: The accepted operation's record carries the SERVER span; the engine projects it, the interceptor does not emit it.
+    #: The accepted operation's record carries the SERVER span: the engine projects it, the edge does not emit it.
     projected: bool = False
 
 

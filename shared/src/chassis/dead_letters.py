@@ -180,7 +180,7 @@ def replay(
     if edited is not None:
         record.request.CopyFrom(edited)
         record.effect_id = record.id
-    scope = "\0".join((provenance.principal, f"replay/{original.id}", request_id)) if request_id else ""
+    scope = f"{provenance.principal}\0replay/{original.id}\0{request_id}" if request_id else ""
     return Acceptance(
         record=record,
         queue=text(stored, b"q"),
@@ -198,6 +198,7 @@ def group_of(stored: StoredOperation) -> str:
 
 
 def groups_of(letters: Sequence[StoredOperation]) -> list[admin_pb2.DeadLetterGroup]:
+    """The groups of dead letters that come newest first; the largest group first."""
     counts = Counter(group_of(stored) for stored in letters)
     newest: dict[str, StoredOperation] = {}
     for stored in letters:

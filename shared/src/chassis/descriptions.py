@@ -26,14 +26,22 @@ StoredOperation = Mapping[bytes, bytes]
 
 
 def operation_name(service: str, operation_id: str) -> str:
+    """`operations/{service}/{id}`."""
     return f"operations/{service}/{operation_id}"
 
 
+def state_name(state: int) -> str:
+    """`SUCCEEDED` for OPERATION_STATE_SUCCEEDED."""
+    return ops.OperationState.Name(state).removeprefix("OPERATION_STATE_")  # type: ignore[arg-type]
+
+
 def timestamp(microseconds: int) -> Timestamp:
+    """Unix microseconds as a Timestamp."""
     return Timestamp(seconds=microseconds // 1_000_000, nanos=microseconds % 1_000_000 * 1000)
 
 
 def record_of(stored: StoredOperation) -> store_pb2.OperationRecord:
+    """What was fixed at acceptance."""
     return store_pb2.OperationRecord.FromString(stored[b"rec"])
 
 
@@ -55,6 +63,7 @@ def describe(service: str, stored: StoredOperation, *, brief: bool = False) -> o
 def metadata_of(
     service: str, stored: StoredOperation, record: store_pb2.OperationRecord, *, brief: bool
 ) -> ops.OperationMetadata:
+    """The metadata; `brief` leaves the payload and the attempts out."""
     metadata = ops.OperationMetadata(
         state=number(stored, b"st"),  # type: ignore[arg-type]
         task=record.task,
@@ -71,6 +80,23 @@ def metadata_of(
         worker=text(stored, b"w"),
         cancel_requested=stored.get(b"cn") == b"1",
     )
+    _add_times(metadata, stored, record)
+    _add_what_happened(metadata, service, stored)
+    if not brief:
+        metadata.request.CopyFrom(record.request)
+        metadata.attempts.extend(attempts_of(service, stored))
+    return metadata
+
+
+def _add_times(metadata: ops.OperationMetadata, stored: StoredOperation, record: store_pb2.OperationRecord) -> None:
+    for name, key in (("schedule_time", b"due"), ("start_time", b"start"), ("end_time", b"et")):
+        if number(stored, key):
+            getattr(metadata, name).CopyFrom(timestamp(number(stored, key)))
+    if record.expire_time_us:
+        metadata.expire_time.CopyFrom(timestamp(record.expire_time_us))
+
+
+def _add_what_happened(metadata: ops.OperationMetadata, service: str, stored: StoredOperation) -> None:
     if b"kids" in stored:
         metadata.children.CopyFrom(children_of(stored))
     if b"rep" in stored:
@@ -78,19 +104,9 @@ def metadata_of(
     if b"pct" in stored:
         metadata.progress.percent = number(stored, b"pct")
         metadata.progress.message = text(stored, b"msg")
-    for name, key in (("schedule_time", b"due"), ("start_time", b"start"), ("end_time", b"et")):
-        if number(stored, key):
-            getattr(metadata, name).CopyFrom(timestamp(number(stored, key)))
-    if record.expire_time_us:
-        metadata.expire_time.CopyFrom(timestamp(record.expire_time_us))
     if metadata.state != ops.OPERATION_STATE_SUCCEEDED and number(stored, b"ec"):
-        metadata.last_error.CopyFrom(
-            error_of(service, stored.get(b"err", b""), number(stored, b"ec"), text(stored, b"em"), text(stored, b"er"))
-        )
-    if not brief:
-        metadata.request.CopyFrom(record.request)
-        metadata.attempts.extend(attempts_of(service, stored))
-    return metadata
+        code, message, reason = number(stored, b"ec"), text(stored, b"em"), text(stored, b"er")
+        metadata.last_error.CopyFrom(error_of(service, stored.get(b"err", b""), code, message, reason))
 
 
 def attempts_of(service: str, stored: StoredOperation) -> list[ops.Attempt]:
@@ -116,6 +132,7 @@ def attempts_of(service: str, stored: StoredOperation) -> list[ops.Attempt]:
 
 
 def children_of(stored: StoredOperation) -> ops.ChildrenSummary:
+    """How the children of a fan-out stand."""
     return ops.ChildrenSummary(
         total=number(stored, b"kids"),
         succeeded=number(stored, b"k5"),
@@ -135,8 +152,10 @@ def error_of(service: str, serialized: bytes, code: int, message: str, reason: s
 
 
 def number(stored: StoredOperation, key: bytes) -> int:
+    """A whole number; 0 when the field is absent."""
     return int(stored.get(key) or 0)
 
 
 def text(stored: StoredOperation, key: bytes) -> str:
+    """A text; empty when the field is absent."""
     return stored.get(key, b"").decode()

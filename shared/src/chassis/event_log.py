@@ -143,10 +143,10 @@ class EventLog:
     async def end(self) -> str:
         """The cursor behind the newest entry."""
         newest = await self.store.client.xrevrange(self._key, count=1)
-        return newest[0][0].decode() if newest else "0-0"
+        return str(newest[0][0].decode()) if newest else "0-0"
 
     async def check(self, cursor: str) -> None:
-        """Raises InvalidArgument for what is no cursor, OutOfRange with CURSOR_EXPIRED for one that is kept no longer."""
+        """Raises InvalidArgument for what is no cursor, OutOfRange with CURSOR_EXPIRED for one kept no longer."""
         if not _CURSOR.fullmatch(cursor):
             raise InvalidArgument([FieldViolation("cursor", "is not a cursor that this service gave out")])
         trimmed = int(await self.store.client.get(self.store.keys.named("events:trimmed")) or 0)
@@ -213,7 +213,8 @@ def _streams(answer: object) -> list[tuple[bytes, list[tuple[bytes, Fields]]]]:
     """XREAD's answer, whichever protocol version gave it."""
     if isinstance(answer, dict):
         return [(name, [pair for part in parts for pair in part]) for name, parts in answer.items()]
-    return list(answer or [])  # type: ignore[call-overload]
+    pairs: list[tuple[bytes, list[tuple[bytes, Fields]]]] = answer or []  # type: ignore[assignment]
+    return pairs
 
 
 def _text(fields: Fields, key: bytes) -> str:

@@ -116,9 +116,8 @@ class Intake:
             held = [(operation, delivery) for delivery, operation in self._held.items()]
         if not held:
             return
-        for (operation, delivery), answer in zip(
-            held, self.store.run(store_calls.renew(held, lease=self.lease)), strict=True
-        ):
+        answers = self.store.run(store_calls.renew(held, lease=self.lease))
+        for (operation, delivery), answer in zip(held, answers, strict=True):
             attempt = self._running.get(operation)
             if answer == store_calls.CANCEL_REQUESTED and attempt is not None:
                 attempt.stop(Cancelled("a client asked for cancellation"))

@@ -26,12 +26,14 @@ Predicate = Callable[[StoredOperation], bool]
 
 @dataclass(frozen=True, slots=True)
 class Page:
+    """Operations of one page, and where the next begins; empty on the last."""
+
     operations: list[StoredOperation]
     next_page_token: str
 
 
 def parse_filter(expression: str) -> Predicate:
-    """`state = FAILED AND task = "reports.render_report" AND labels.team = sre`. Raises InvalidArgument for anything else.
+    """Reads `state = FAILED AND task = "reports.render_report" AND labels.team = sre`; else InvalidArgument.
 
     Fields: state, task, queue, request_id, trace_id, parent, labels.<key>.
     """

@@ -80,7 +80,7 @@ class Operations:
         provenance = provenance_of_call(server=False, method=method)
         items: list[Acceptance | WaybillError] = [self._prepared(submission, provenance) for submission in submissions]
         sound = [item for item in items if isinstance(item, Acceptance)]
-        verdicts = iter(await self.store.run(store_calls.accept(sound, bound=self.app.queue_bound)) if sound else [])
+        verdicts = iter(await self._accept(sound))
         answers: list[operations_pb2.Operation | status_pb2.Status] = []
         for item in items:
             if isinstance(item, WaybillError):
@@ -91,6 +91,9 @@ class Operations:
             except WaybillError as error:
                 answers.append(to_status(error, self.service))
         return answers
+
+    async def _accept(self, items: list[Acceptance]) -> list[Verdict]:
+        return await self.store.run(store_calls.accept(items, bound=self.app.queue_bound)) if items else []
 
     async def get(self, operation_id: str, *, brief: bool = False) -> operations_pb2.Operation:
         """Raises NotFound, reason OPERATION_NOT_FOUND."""

@@ -24,7 +24,7 @@ LOOK_AGAIN_SECONDS: Final = 10.0
 CURSOR_METADATA: Final = "waybill-cursor"
 
 
-class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignore[misc]
+class OperationsServicer(operations_pb2_grpc.OperationsServicer):
     """Get, list, wait, cancel, delete."""
 
     def __init__(self, operations: Operations, log: EventLog) -> None:
@@ -39,7 +39,7 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignor
     async def ListOperations(
         self, request: operations_pb2.ListOperationsRequest, context: aio.ServicerContext[Any, Any]
     ) -> operations_pb2.ListOperationsResponse:
-        """The snapshot's cursor is in the trailing metadata: events after it are not in the snapshot, or are in both."""
+        """The trailing metadata has the snapshot's cursor: what happens after it comes as events, some seen already."""
         wanted = parse_filter(request.filter)
         size = paging.size(request.page_size, 50, 1000)
         cursor = await self._log.end()
@@ -53,7 +53,7 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignor
     async def WaitOperation(
         self, request: operations_pb2.WaitOperationRequest, context: aio.ServicerContext[Any, Any]
     ) -> operations_pb2.Operation:
-        """Answers when the operation has ended, or with its present state when the timeout or the deadline comes first."""
+        """Answers when the operation has ended, or with its present state when timeout or deadline come first."""
         operation_id = self._id(request.name)
         loop = asyncio.get_running_loop()
         until = loop.time() + wait_seconds(request, context.time_remaining())

@@ -49,7 +49,7 @@ def run(service: Service, arguments: Sequence[str] | None = None) -> int:
     logging.configure(service.name, options.role, level=waybill.log_level, form=waybill.log_format)
     if options.role == "worker":
         return _work(service, settings, options)
-    telemetry.configure(f"waybill-{service.name}-{options.role}")
+    telemetry.configure(service.name)
     serve: Callable[[ServiceSettings], int] = load_object(getattr(service, options.role))
     return serve(settings)
 

@@ -13,7 +13,7 @@ from typing import Final
 from waybill.operations.v1 import operations_pb2 as ops
 from waybill.store.v1 import store_pb2
 
-from chassis.descriptions import operation_name
+from chassis.descriptions import operation_name, state_name
 from chassis.event_log import Entry
 from chassis.store_calls import id_of
 from chassis.telemetry import CLIENT, CONSUMER, PRODUCER, SERVER, Attribute, Span, SpanContext
@@ -114,7 +114,7 @@ def attempt_spans(service: str, entry: Entry) -> Iterator[Span]:
 
 
 def settle_without_attempt(service: str, entry: Entry) -> Span:
-    """An operation that ended without an attempt of its own at the end: expired, cancelled while it waited, its children done."""
+    """An operation that ended outside an attempt: expired, cancelled while it waited, or its children done."""
     trace_id, send_span_id = place_of(entry)
     outcome = entry.verb.decode().upper()
     error = "" if entry.verb == b"succeeded" else entry.fields.get(b"em", b"").decode() or outcome
@@ -172,7 +172,7 @@ def attributes_of(service: str, entry: Entry, operation: str, type_: str) -> dic
         "messaging.message.conversation_id": id_of(fields.get(b"par", b"").decode()) or entry.operation_id,
         "waybill.operation": operation_name(service, entry.operation_id),
         "waybill.task": fields[b"task"].decode(),
-        "waybill.state": ops.OperationState.Name(int(fields[b"st"])).removeprefix("OPERATION_STATE_"),  # type: ignore[arg-type]
+        "waybill.state": state_name(int(fields[b"st"])),
     }
     return attributes
 
@@ -185,6 +185,7 @@ def error_of(entry: Entry, outcome: str) -> str:
 
 
 def queue_of(entry: Entry) -> str:
+    """Name of the queue that the entry's operation belongs to."""
     return entry.fields[b"q"].decode()
 
 

@@ -1,4 +1,4 @@
-"""Publishes what a service's database owes: at once for the attempt that owes it, in a sweep for what a killed worker left."""
+"""Publishes what a service's database owes: at once for the attempt that owes it, by sweep for what is left over."""
 
 from __future__ import annotations
 

@@ -44,11 +44,15 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
+    """Another attempt follows after `delay`."""
+
     delay: timedelta
 
 
 @dataclass(frozen=True, slots=True)
 class Fail:
+    """No further attempt."""
+
     reason: str
 
 

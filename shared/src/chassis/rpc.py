@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -19,6 +18,7 @@ from chassis.operations import Operations
 from chassis.rpc_server import RpcServer
 from chassis.settings import ServiceSettings
 from chassis.store import AsyncStore
+from chassis.termination import termination
 
 if TYPE_CHECKING:
     from chassis.worker import ServiceApp
@@ -64,7 +64,7 @@ class Gateway:
             telemetry.shutdown()
 
     async def _serve(self, health: Health) -> int:
-        ended = _termination()
+        ended = termination()
         await health.start()
         try:
             await self._server.start(self.settings.listen)
@@ -89,14 +89,6 @@ class Gateway:
         if self.settings.waybill.insecure:
             log.warning("gateway.insecure", setting="WAYBILL_INSECURE", listen=self.settings.listen)
         log.info("gateway.serving", listen=self.settings.listen, services=self._server.services)
-
-
-def _termination() -> asyncio.Event:
-    """Set by SIGTERM and SIGINT."""
-    ended = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    return ended
 
 
 async def _run_beside(works: Sequence[Background], ended: asyncio.Event, drain: Callable[[], Awaitable[None]]) -> bool:

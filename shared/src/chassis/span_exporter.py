@@ -24,7 +24,7 @@ RETRY_SECONDS: Final = 2.0
 
 
 class SpanExporter:
-    """At least once: the cursor moves after the receiver has taken a batch. Span ids are fixed, so a repeat is the same span."""
+    """At least once: the cursor moves after the receiver has taken a batch. A repeat has the same span ids."""
 
     def __init__(self, service: str, store: AsyncStore, log: EventLog, sink: SpanSink) -> None:
         self._service = service

@@ -128,7 +128,7 @@ class SpanSink:
             except grpc.RpcError as error:
                 if attempt == SEND_ATTEMPTS:
                     self.dropped += len(spans)
-                    log.warning("spans.dropped", extra={"count": len(spans), "code": str(error.code())})  # type: ignore[attr-defined]
+                    log.warning("spans.dropped", extra={"count": len(spans), "code": str(error.code())})
                     return
                 pause.wait(0.2 * 2**attempt)
             else:
@@ -136,7 +136,7 @@ class SpanSink:
 
     def _exporter(self) -> trace_service_pb2_grpc.TraceServiceStub:
         if self._stub is None:
-            self._stub = trace_service_pb2_grpc.TraceServiceStub(open_channel(self.settings))  # type: ignore[no-untyped-call]
+            self._stub = trace_service_pb2_grpc.TraceServiceStub(open_channel(self.settings))
         return self._stub
 
     def _request(self, spans: Sequence[trace_pb2.Span]) -> trace_service_pb2.ExportTraceServiceRequest:
@@ -165,6 +165,7 @@ def open_channel(settings: OtelSettings) -> grpc.Channel:
 
 
 def key_value(key: str, value: Attribute) -> KeyValue:
+    """An attribute in its OTLP form."""
     if isinstance(value, bool):
         return KeyValue(key=key, value=AnyValue(bool_value=value))
     if isinstance(value, int):
@@ -218,6 +219,7 @@ def sink() -> SpanSink:
 
 
 def install(service_name: str) -> None:
+    """Name the sink's resource, and take what user code records with the SDK."""
     sink().service_name = service_name
     provider = TracerProvider()
     provider.add_span_processor(_SdkBridge(sink()))
@@ -225,8 +227,10 @@ def install(service_name: str) -> None:
 
 
 def emit(span: Span) -> None:
+    """Queue a span; a full queue drops it."""
     sink().put(encode(span))
 
 
 def shutdown() -> None:
+    """Send what is queued, within the exporter's timeout."""
     sink().close()

@@ -37,6 +37,7 @@ def script_source(name: str) -> str:
 
 @cache
 def script_sha(name: str) -> str:
+    """The name by which the server knows a script that it has loaded."""
     return hashlib.sha1(script_source(name).encode()).hexdigest()  # noqa: S324 (Redis's name for a script)
 
 
@@ -57,7 +58,8 @@ class Store:
     """Runs calls on a blocking connection. One per process, shared by its threads."""
 
     keys: Keys
-    client: redis.Redis
+    #: A redis.Redis. redis-py types every answer as a union over protocols and decodings; ours are bytes.
+    client: Any
 
     @classmethod
     def connect(cls, service: str, url: str) -> Store:
@@ -80,7 +82,8 @@ class AsyncStore:
     """Runs calls on asyncio. One per event loop."""
 
     keys: Keys
-    client: redis.asyncio.Redis
+    #: A redis.asyncio.Redis; untyped as above.
+    client: Any
 
     @classmethod
     def connect(cls, service: str, url: str) -> AsyncStore:

@@ -22,6 +22,7 @@ HOUSEKEEPING_INTERVAL: Final = timedelta(seconds=1)
 
 
 def microseconds(duration: timedelta) -> int:
+    """Whole microseconds."""
     return duration // timedelta(microseconds=1)
 
 
@@ -114,7 +115,7 @@ def id_of(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of an acceptance: accepted, same, reused, full or orphan; the id is the first operation's for same and reused."""
+    """accepted, same, reused, full or orphan; for same and reused the id is that of the first operation."""
 
     verdict: str
     operation_id: str
@@ -146,6 +147,8 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
+    """What a fetch brought."""
+
     deliveries: list[Delivery]
     #: Until the next operation falls due; None when none waits.
     next_due: timedelta | None
@@ -186,6 +189,8 @@ class Gone:
 def begin(
     operation_id: str, delivery: str, *, worker: str, token: str, span: bytes, lease: timedelta = LEASE
 ) -> Call[Begun | Gone]:
+    """Count an attempt of a delivery. `token` and `span` must be new."""
+
     def read(answer: Any) -> Begun | Gone:
         if answer[0] == b"run":
             return Begun(int(answer[1]), answer[2].decode(), int(answer[3]))
@@ -255,7 +260,7 @@ def settle(items: Sequence[Settlement]) -> Call[list[int | None]]:
 
 
 def release(held: Sequence[tuple[str, str]], *, lost: bool) -> Call[int]:
-    """Give deliveries up: `lost` when their worker died, otherwise returned unbegun. Answers how many were still held."""
+    """Give deliveries up: `lost` when their worker died, else returned unbegun. Answers how many were still held."""
     arguments: list[str | bytes | int] = ["lost" if lost else "returned"]
     for pair in held:
         arguments.extend(pair)
@@ -264,6 +269,8 @@ def release(held: Sequence[tuple[str, str]], *, lost: bool) -> Call[int]:
 
 @dataclass(frozen=True, slots=True)
 class Housekeeping:
+    """How many operations each part of housekeeping touched."""
+
     promoted: int = 0
     expired: int = 0
     rescued: int = 0
@@ -295,6 +302,8 @@ class Cancellation:
 
 
 def cancel(operation_ids: Sequence[str]) -> Call[list[Cancellation]]:
+    """Ask for the cancellation of each. Ended operations stay as they are."""
+
     def read(answer: Any) -> list[Cancellation]:
         return [Cancellation(item[0].decode(), [child.decode() for child in item[1:]]) for item in answer]
 

@@ -1,7 +1,7 @@
-"""The kombu transport: operations come from the store by script, everything else travels as kombu's Redis transport has it.
+"""The kombu transport: operations come from the store by script, all else travels as kombu's Redis transport has it.
 
 A worker's channel blocks on the doorbells of its queues, never on the work itself, so there is no instant at which
-a popped operation is in no key (fault 1a). Celery's acknowledgement of an operation returns prefetch credit and nothing else.
+a popped operation is in no key. Celery's acknowledgement of an operation returns prefetch credit and nothing else.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ from queue import Empty
 from typing import Any, Final
 
 from kombu.serialization import register
-from kombu.transport import redis as kombu_redis
+from kombu.transport import redis as _kombu_redis
 
 from chassis.attempts import WorkItem
 from chassis.intake import Intake
 from chassis.store_calls import Delivery
+
+#: The stubs of kombu leave out what a transport is made of.
+kombu_redis: Any = _kombu_redis
 
 CONTENT_TYPE: Final = "application/x-waybill-delivery"
 SERIALIZER: Final = "waybill"
@@ -39,7 +42,9 @@ def _decode(body: bytes | memoryview) -> tuple[list[bytes], dict[str, Any], dict
 
 def register_serializer() -> None:
     """Let Celery read the body of a delivery. Data only, like all that is accepted (law 12)."""
-    register(SERIALIZER, _refuse, _decode, content_type=CONTENT_TYPE, content_encoding="binary")
+    encode: Any = _refuse
+    decode: Any = _decode
+    register(SERIALIZER, encode, decode, content_type=CONTENT_TYPE, content_encoding="binary")
 
 
 def celery_message(delivery: Delivery) -> dict[str, Any]:
@@ -200,7 +205,7 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
         now = time.monotonic()
         if now < self._plain_asked.get(queue, 0.0):
             return False
-        waiting = self._size(queue) > 0
+        waiting = int(self._size(queue)) > 0
         if not waiting:
             self._plain_asked[queue] = now + BELL_SECONDS
         return waiting

@@ -10,7 +10,7 @@ import socket
 import sys
 import typing
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from fnmatch import fnmatchcase
@@ -22,7 +22,6 @@ import celery
 import kombu
 import sqlalchemy as sa
 from celery import signals
-from celery.platforms import SecurityWarning
 from celery.utils.imports import symbol_by_name
 from google.protobuf.message import Message
 from waybill.operations.v1 import operations_pb2 as ops
@@ -58,8 +57,8 @@ class QueueSpec:
     priority: int = ops.PRIORITY_NORMAL
 
 
-class OperationTask(celery.Task):  # type: ignore[misc]
-    """A task that runs attempts of operations. `run` is the plain function; calling the task is the engine's business."""
+class OperationTask(celery.Task[Any, Any]):
+    """A task that runs attempts of operations. `run` is the plain function; the engine calls the task."""
 
     abstract = True
     service_app: ServiceApp
@@ -75,7 +74,7 @@ class OperationTask(celery.Task):  # type: ignore[misc]
         run_attempt(self, WorkItem.decode(body))
 
 
-class ServiceApp(celery.Celery):  # type: ignore[misc]
+class ServiceApp(celery.Celery):
     """The Celery app of one service."""
 
     def __init__(
@@ -165,7 +164,7 @@ class ServiceApp(celery.Celery):  # type: ignore[misc]
 
         def register(function: Callable[..., Any]) -> OperationTask:
             request_type, response_type = signature_of(function)
-            task = self._task_from_fun(
+            task: Any = self._task_from_fun(
                 function,
                 name=name,
                 base=OperationTask,
@@ -177,7 +176,7 @@ class ServiceApp(celery.Celery):  # type: ignore[misc]
                 default_priority=priority or queue.priority,
                 request_type=request_type,
                 response_type=response_type,
-                time_limit=(timeout + KILL_GRACE).total_seconds(),
+                time_limit=int((timeout + KILL_GRACE).total_seconds()),
                 typing=False,
             )
             self.operation_tasks[name] = task
@@ -207,7 +206,7 @@ class ServiceApp(celery.Celery):  # type: ignore[misc]
         kind, slots = pool or self.pool_kind, concurrency or self.concurrency
         Attendance(self, names, kind, slots).connect_signals()
         # Celery warns of root because of pickle, which is refused here (law 12).
-        warnings.filterwarnings("ignore", category=SecurityWarning)
+        warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
         worker = self.Worker(
             hostname=f"{self.service}-{os.getpid()}@{socket.gethostname()}",
             pool_cls=kind,
@@ -270,7 +269,7 @@ class Attendance:
         telemetry.shutdown()
         log.info("worker.drained", worker=self.app.worker_name)
 
-    def facts(self) -> Mapping[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """What the heartbeat says."""
         return {
             **host_facts(),
@@ -286,16 +285,17 @@ class Attendance:
 _main_pid = 0
 
 
-def on_child_init(sender: str | None = None, **_: Any) -> None:
-    """A pool's child learns whose it is from its node name, `<service>-<pid>@<host>`. Its connections open at first use."""
+def on_child_init(sender: Any = None, **_: Any) -> None:
+    """A pool's child learns whose it is from its node name, `<service>-<pid>@<host>`."""
     global _main_pid  # noqa: PLW0603 (a fact of the process)
-    service, _, pid = (sender or "").partition("@")[0].rpartition("-")
+    service, _, pid = str(sender or "").partition("@")[0].rpartition("-")
     if service:
         _main_pid = int(pid)
         telemetry.configure(service)
 
 
 def on_child_shutdown(**_: Any) -> None:
+    """A pool's child exports what it recorded before it ends."""
     telemetry.shutdown()
 
 
@@ -304,6 +304,7 @@ signals.worker_process_shutdown.connect(on_child_shutdown, weak=False)
 
 
 def version_of(service: str) -> str:
+    """The installed version of a service's distribution."""
     try:
         return version(f"waybill-{service}")
     except PackageNotFoundError:
