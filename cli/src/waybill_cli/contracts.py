@@ -73,9 +73,12 @@ def message_from_json(text: str, descriptor: Descriptor) -> Message:
         value = json.loads(text or "{}")
     except ValueError as error:
         raise JsonError([f"not JSON: {error}"]) from error
-    if problems := list(_problems(descriptor, value, "")):
+    if not _is_well_known(descriptor) and (problems := list(_problems(descriptor, value, ""))):
         raise JsonError(problems)
-    return json_format.ParseDict(value, message_factory.GetMessageClass(descriptor)())
+    try:
+        return json_format.ParseDict(value, message_factory.GetMessageClass(descriptor)())
+    except (json_format.ParseError, ValueError, TypeError) as error:
+        raise JsonError([str(error)]) from error
 
 
 def to_json(message: Message) -> dict[str, Any]:
@@ -114,9 +117,14 @@ def _field_problems(owner: Descriptor, field: FieldDescriptor, item: object, whe
 def _own_type(field: FieldDescriptor) -> Descriptor | None:
     """The type of a field that is read field by field; None for scalars, maps and well-known types."""
     kind = field.message_type
-    if kind is None or kind.GetOptions().map_entry or kind.file.package == "google.protobuf":
+    if kind is None or kind.GetOptions().map_entry or _is_well_known(kind):
         return None
     return kind
+
+
+def _is_well_known(kind: Descriptor) -> bool:
+    """Whether protobuf JSON has a form of its own for it."""
+    return kind.file.package == "google.protobuf"
 
 
 @cache
