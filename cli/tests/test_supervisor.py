@@ -5,6 +5,7 @@ import functools
 import os
 import signal
 import sys
+from dataclasses import replace
 from datetime import timedelta
 
 import psutil
@@ -156,6 +157,18 @@ async def test_a_process_that_never_becomes_ready_is_named(spec):
 
 async def never(_pid):
     return False
+
+
+@in_a_loop
+async def test_a_process_that_says_when_it_is_ready_is_waited_for(spec):
+    """Ready is what has written the line, again after each start."""
+    said, silent = replace(spec("said"), says="up"), replace(spec("silent"), says="something else")
+    supervisor = Supervisor([said, silent])
+
+    with pytest.raises(NotReadyError, match=r": silent$"):
+        await supervisor.start(timedelta(seconds=2))
+
+    await supervisor.drain(GRACE)
 
 
 @in_a_loop

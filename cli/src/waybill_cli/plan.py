@@ -6,7 +6,7 @@ import errno
 import socket
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from chassis.settings import host_and_port, split_pairs
@@ -123,24 +123,24 @@ def _of_services(plan: Plan, environment: Mapping[str, str]) -> Iterator[Process
     for service in plan.services:
         gateway = plan.addresses[service]
 
-        def spec(
-            role: str, stage: Stage, check: readiness.Check, address: str = "", *, service: str = service
-        ) -> ProcessSpec:
+        def spec(role: str, stage: Stage, check: readiness.Check, *, service: str = service) -> ProcessSpec:
             command = (sys.executable, "-m", f"{service}_service", role.partition(" ")[0])
-            return ProcessSpec(f"{service} {role}", command, environment, stage, check, address)
+            return ProcessSpec(f"{service} {role}", command, environment, stage, check)
 
-        yield spec("gateway", Stage.GATEWAY, readiness.gateway_serves(gateway), gateway)
+        yield replace(spec("gateway", Stage.GATEWAY, readiness.gateway_serves(gateway)), address=gateway)
         for role in _worker_names(plan.workers):
             yield spec(role, Stage.WORKER, readiness.worker_is_listed(gateway))
         for role in SERVICES[service]:
-            yield spec(role, Stage.INTAKE, readiness.runs)
+            yield replace(spec(role, Stage.INTAKE, readiness.runs), says=f"{role}.started")
 
 
 def _of_dashboard(plan: Plan, environment: Mapping[str, str]) -> Iterator[ProcessSpec]:
     for name, role, check in _DASHBOARD_PROCESSES:
         if address := plan.addresses.get(name):
             command = (sys.executable, "-m", "dashboard_service", role)
-            yield ProcessSpec(f"dashboard {role}", command, environment, Stage.DASHBOARD, check(address), address)
+            yield ProcessSpec(
+                f"dashboard {role}", command, environment, Stage.DASHBOARD, check(address), address=address
+            )
 
 
 _DASHBOARD_PROCESSES: tuple[tuple[str, str, Callable[[str], readiness.Check]], ...] = (

@@ -49,7 +49,8 @@ class Stage(enum.IntEnum):
 class ProcessSpec:
     """What is run and how one can tell that it works.
 
-    `is_ready` is asked with the process' pid until it says yes; it does not raise.
+    Ready is what has written a line that holds `says`, where that is given, and of which `is_ready`
+    says yes; that is asked with the pid and does not raise.
     """
 
     name: str
@@ -57,6 +58,7 @@ class ProcessSpec:
     environment: Mapping[str, str]
     stage: Stage
     is_ready: Callable[[int], Awaitable[bool]]
+    says: str = ""
     address: str = ""
     directory: Path | None = None
 
@@ -85,6 +87,7 @@ class Status:
     deaths: int = 0
     exit_code: int | None = None
     retry_in: timedelta = timedelta()
+    has_said: bool = False
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=TAIL_LINES))
 
 
@@ -156,6 +159,7 @@ class SupervisedProcess:
         begin = loop.time()
         self._process, output = await self._spawn()
         process = self._process
+        self.status.has_said = not self.status.spec.says
         self._show(ProcessState.STARTING, pid=process.pid)
         watch = asyncio.create_task(self._watch_until_ready(process.pid))
         pump = asyncio.create_task(self._pump(output))
@@ -202,7 +206,7 @@ class SupervisedProcess:
                 await self._draining.wait()
 
     async def _watch_until_ready(self, pid: int) -> None:
-        while not await self.status.spec.is_ready(pid):  # noqa: ASYNC110 - the answer is another process'
+        while not (self.status.has_said and await self.status.spec.is_ready(pid)):  # noqa: ASYNC110 - by another process
             await asyncio.sleep(READY_POLL_SECONDS)
         if not self._draining.is_set():
             self._show(ProcessState.READY)
@@ -223,6 +227,7 @@ class SupervisedProcess:
     def _say(self, line: bytes) -> None:
         text = line.decode(errors="replace").rstrip("\r")
         self.status.tail.append(text)
+        self.status.has_said = self.status.has_said or self.status.spec.says in text
         self._observer.line(self.status, text)
 
     def _show(self, state: ProcessState, *, pid: int | None = None) -> None:
