@@ -8,7 +8,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
@@ -61,7 +61,10 @@ class Intake:
         self.lease = lease
         self.flow = Flow()
         self.draining = False
+        #: Delivery to operation.
         self._held: dict[str, str] = {}
+        #: Delivery to operation, and whether its worker died; until the store knows.
+        self._given_up: dict[str, tuple[str, bool]] = {}
         self._running: dict[str, Attempt] = {}
         self._lock = threading.Lock()
         self._session = secrets.token_hex(6)
@@ -93,16 +96,13 @@ class Intake:
 
     def lost(self, delivery: str) -> None:
         """The pool's child that ran it died."""
-        self._release([delivery], lost=True)
-
-    def give_back(self, deliveries: Iterable[str]) -> None:
-        """What has not begun returns to its place in the queue; what runs stays held until it ends."""
-        self._release(list(deliveries), lost=False)
+        self._give_up([delivery], lost=True)
 
     def give_back_all(self) -> None:
+        """What has not begun returns to its place in the queue; what runs stays held until it ends."""
         with self._lock:
             waiting = [delivery for delivery, operation in self._held.items() if operation not in self._running]
-        self.give_back(waiting)
+        self._give_up(waiting, lost=False)
 
     def started(self, operation_id: str, attempt: Attempt) -> None:
         self._running[operation_id] = attempt
@@ -112,34 +112,51 @@ class Intake:
 
     def renew(self) -> None:
         """Renew every lease; tell attempts of this process that are cancelled or fenced off."""
+        self._release()
         with self._lock:
             held = [(operation, delivery) for delivery, operation in self._held.items()]
         if not held:
             return
         answers = self.store.run(store_calls.renew(held, lease=self.lease))
         for (operation, delivery), answer in zip(held, answers, strict=True):
-            attempt = self._running.get(operation)
-            if answer == store_calls.CANCEL_REQUESTED and attempt is not None:
-                attempt.stop(Cancelled("a client asked for cancellation"))
-            elif answer == store_calls.LOST and attempt is not None and self.holds(delivery):
-                attempt.stop(FencedOff())
+            self._heed(operation, delivery, answer)
+
+    def _heed(self, operation: str, delivery: str, answer: int) -> None:
+        attempt = self._running.get(operation)
+        if answer == store_calls.CANCEL_REQUESTED and attempt is not None:
+            attempt.stop(Cancelled("a client asked for cancellation"))
+        if answer != store_calls.LOST:
+            return
+        with self._lock:
+            still_held = self._held.pop(delivery, None) is not None
+        if attempt is not None and still_held:
+            attempt.stop(FencedOff())
 
     def operations(self) -> list[str]:
         with self._lock:
             return list(self._held.values())
 
-    def _release(self, deliveries: list[str], *, lost: bool) -> None:
+    def _give_up(self, deliveries: list[str], *, lost: bool) -> None:
         with self._lock:
-            pairs = [(self._held[d], d) for d in deliveries if d in self._held]
-            if lost:
-                for delivery in deliveries:
-                    self._held.pop(delivery, None)
-        if not pairs:
-            return
+            self._given_up.update((d, (self._held[d], lost)) for d in deliveries if d in self._held)
         try:
-            self.store.run(store_calls.release(pairs, lost=lost))
+            self._release()
         except RedisError as error:
-            log.warning("release.failed", count=len(pairs), error=str(error))
+            log.warning("release.waits", count=len(deliveries), error=str(error))
+
+    def _release(self) -> None:
+        """Tell the store what was given up. What it could not be told is told by the next renewal."""
+        for lost in (True, False):
+            with self._lock:
+                pairs = [(operation, d) for d, (operation, kind) in self._given_up.items() if kind is lost]
+            if not pairs:
+                continue
+            self.store.run(store_calls.release(pairs, lost=lost))
+            with self._lock:
+                for _, delivery in pairs:
+                    self._given_up.pop(delivery, None)
+                    if lost:
+                        self._held.pop(delivery, None)
 
 
 class Keeper(threading.Thread):

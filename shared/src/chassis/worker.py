@@ -288,7 +288,7 @@ _main_pid = 0
 def on_child_init(sender: Any = None, **_: Any) -> None:
     """A pool's child learns whose it is from its node name, `<service>-<pid>@<host>`."""
     global _main_pid  # noqa: PLW0603 (a fact of the process)
-    service, _, pid = str(sender or "").partition("@")[0].rpartition("-")
+    service, _dash, pid = str(sender or "").partition("@")[0].rpartition("-")
     if service:
         _main_pid = int(pid)
         telemetry.configure(service)
