@@ -64,7 +64,7 @@ class FakeGateway(
     admin_pb2_grpc.WorkerServiceServicer,
     admin_pb2_grpc.DeadLetterServiceServicer,
 ):
-    """Serves reports alone; another service is unavailable. `asked` holds every request."""
+    """Serves reports alone; metrics is unavailable, notify has no route. `asked` holds every request."""
 
     NAME = NAME
     an_operation = staticmethod(an_operation)
@@ -92,6 +92,8 @@ class FakeGateway(
         self._server.stop(None).wait()
 
     def _only_reports(self, service, context):
+        if service == "notify":
+            refuse(context, NotFound("there is no service 'notify'", reason="UNKNOWN_SERVICE"))
         if service != "reports":
             refuse(context, Unavailable(f"{service} is not there", retry_after=timedelta(seconds=2)))
 

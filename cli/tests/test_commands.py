@@ -124,7 +124,7 @@ def test_cancel_shows_what_became_of_it(waybill):
     ],
 )
 def test_a_list_shows_what_it_could_get_and_names_what_it_could_not(waybill, command, key, name):
-    """Two services are down: the third's part is there, both are named, the exit code is 4."""
+    """One service is down, one is not part of the stack: the first is named, and the exit code is 4."""
     as_json, as_table = waybill(*command, "--json"), waybill(*command, env={"COLUMNS": "200"})
 
     (only,) = json.loads(as_json.stdout)[key]
@@ -133,6 +133,15 @@ def test_a_list_shows_what_it_could_get_and_names_what_it_could_not(waybill, com
     assert as_json.exit_code == as_table.exit_code == 4
     assert "metrics: UNAVAILABLE: metrics is not there" in as_json.stderr
     assert "try again in 2 s" in as_json.stderr
+    assert "notify" not in as_json.stderr
+
+
+def test_a_service_that_is_asked_for_and_not_there_is_an_error(waybill):
+    """What one names oneself is not left out in silence."""
+    result = waybill("queues", "--service", "notify")
+
+    assert result.exit_code == 3
+    assert "there is no service 'notify'" in result.stderr
 
 
 def test_a_list_of_one_service_is_whole(waybill):

@@ -57,7 +57,8 @@ class LineView(StackView):
         self._print(status, Text(death_text(status), style="bold red"))
 
     def line(self, status: Status, text: str) -> None:
-        self.console.print(logs.rendered(status.spec.name, text), soft_wrap=True, highlight=False)
+        if text.strip():
+            self.console.print(logs.rendered(status.spec.name, text), soft_wrap=True, highlight=False)
 
     def say(self, event: str, text: str) -> None:
         del event

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import click
 import grpc
+from chassis import statuses
 
 from waybill_cli.client import Gateway
 from waybill_cli.contracts import JsonError, MethodError
@@ -20,6 +21,8 @@ from waybill_cli.plan import SERVICES
 from waybill_cli.settings import DEFAULT_GATEWAY
 
 T = TypeVar("T")
+# A gateway's reason for a service that its routes do not name.
+_UNKNOWN_SERVICE = "UNKNOWN_SERVICE"
 
 # Returns the exit code; None for 0.
 Command = Callable[..., Coroutine[Any, Any, int | None]]
@@ -67,12 +70,15 @@ class Answers(dict[str, T]):
 
 
 async def each_service(services: Iterable[str], ask: Callable[[str], Awaitable[T]]) -> Answers[T]:
-    """Ask these services, or all; one that is not there is named on standard error and left out."""
+    """Ask these services, or all that the gateway knows; one that is down is named on standard error and left out."""
     answers: Answers[T] = Answers()
-    for service in tuple(services) or tuple(SERVICES):
+    named = tuple(services)
+    for service in named or tuple(SERVICES):
         try:
             answers[service] = await ask(service)
         except grpc.aio.AioRpcError as error:
+            if not named and statuses.reason_of(statuses.rpc_status(error)) == _UNKNOWN_SERVICE:
+                continue
             if error.code() is not grpc.StatusCode.UNAVAILABLE:
                 raise
             answers.exit_code = EXIT_UNAVAILABLE
