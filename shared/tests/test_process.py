@@ -61,7 +61,6 @@ def service(tmp_path, monkeypatch):
     )
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("WAYBILL_STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.setattr(process, "version", lambda distribution: f"{distribution} 1.0")
     yield Service(
         name="depot",
         settings=DepotSettings,

@@ -60,7 +60,11 @@ class Health:
                 await self.look()
                 await asyncio.sleep(POLL_SECONDS)
         finally:
-            await self._client.aclose()
+            await self.close()
+
+    async def close(self) -> None:
+        """Close the connection that `look` opened."""
+        await self._client.aclose()
 
     async def look(self) -> None:
         """Look once, and say what has changed."""
@@ -103,11 +107,13 @@ class Health:
         return f"WAYBILL_DURABILITY={self._durability}, and Redis has {', '.join(wrong)}" if wrong else ""
 
 
-async def serve_alone(servicer: HealthServicer, address: str) -> grpc.aio.Server:
-    """Serve health and nothing else, without TLS, for probes; an empty address serves nobody."""
+async def serve_alone(servicer: HealthServicer, address: str) -> tuple[grpc.aio.Server, int]:
+    """Serve health and nothing else, without TLS, for probes; the server and its port.
+
+    An empty address serves nobody. Raises RuntimeError when the address is taken.
+    """
     server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
-    if address:
-        server.add_insecure_port(address)
+    port = server.add_insecure_port(address) if address else 0
     await server.start()
-    return server
+    return server, port

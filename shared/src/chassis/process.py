@@ -8,7 +8,7 @@ import pkgutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import sqlalchemy as sa
@@ -78,7 +78,7 @@ def _options(service: Service, arguments: Sequence[str] | None) -> argparse.Name
     roles = [role for role in ROLES if getattr(service, role, service.app)]
     parser.add_argument("role", nargs="?", choices=roles, help="the process to run")
     parser.add_argument("--check", action="store_true", help="verify settings and code, start nothing")
-    parser.add_argument("--version", action="version", version=version(f"waybill-{service.name}"))
+    parser.add_argument("--version", action="version", version=_version(service))
     worker = parser.add_argument_group("worker")
     worker.add_argument("-Q", "--queues", default="", help="queues to take from, with commas; default: all")
     worker.add_argument("-c", "--concurrency", type=int, default=0, help="attempts that run at a time")
@@ -86,6 +86,13 @@ def _options(service: Service, arguments: Sequence[str] | None) -> argparse.Name
     if bool(options.role) == options.check:
         parser.error(f"expected one of {', '.join(roles)}, or --check")
     return options
+
+
+def _version(service: Service) -> str:
+    try:
+        return version(f"waybill-{service.name}")
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def _package(service: Service) -> str:

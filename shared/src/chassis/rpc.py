@@ -68,7 +68,7 @@ class Gateway:
         await health.start()
         try:
             await self._server.start(self.settings.listen)
-            probes = await serve_alone(health.servicer, self.settings.health_listen)
+            probes, _ = await serve_alone(health.servicer, self.settings.health_listen)
         except RuntimeError as error:
             log.critical("gateway.cannot_listen", listen=self.settings.listen, error=str(error))
             return CANNOT_LISTEN
