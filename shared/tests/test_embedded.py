@@ -7,11 +7,12 @@ import subprocess
 import sys
 import threading
 from datetime import timedelta
+from pathlib import Path
 
 import psutil
 import pytest
 import redis
-from chassis.embedded import EmbeddedValkey, EmbeddedValkeyError, PortInUseError
+from chassis.embedded import EmbeddedValkey, EmbeddedValkeyError, PortInUseError, free_port
 
 START_AND_WAIT = """
 import sys
@@ -115,6 +116,19 @@ def test_the_pid_file_of_a_dead_server_does_not_keep_a_new_one_away(valkey):
 
     with EmbeddedValkey(valkey.directory) as successor:
         assert successor.pid is not None
+
+
+def test_a_free_port_is_none_that_an_outgoing_connection_may_take():
+    """A client that waits for a server to come back must not be given the server's port as its own."""
+    outgoing = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    lowest = int(outgoing.read_text().split()[0]) if outgoing.exists() else 49_152
+    if lowest <= 20_000:
+        pytest.skip("want of ports that outgoing connections leave alone")
+
+    ports = {free_port() for _ in range(20)}
+
+    assert max(ports) < lowest
+    assert len(ports) > 1
 
 
 def test_a_port_in_use_is_named(tmp_path):

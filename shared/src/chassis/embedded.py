@@ -2,9 +2,11 @@
 
 import fcntl
 import os
+import random
 import socket
 import subprocess
 import time
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -228,10 +230,39 @@ class EmbeddedValkey:
 
 
 def free_port(host: str = LOOPBACK) -> int:
-    """A TCP port on which nothing listened at the time of the call."""
+    """A TCP port on which nothing listened at the time of the call.
+
+    Not one of those that the system gives to outgoing connections, where it is possible: a client that
+    keeps trying such a port while nobody listens can be given the very port, and connect to itself.
+    """
+    for port in random.sample(_PORTS, k=min(len(_PORTS), _RANDOM_PORT_TRIES)):
+        if _is_free(host, port):
+            return port
     with socket.socket() as probe:
         probe.bind((host, 0))
         return cast("int", probe.getsockname()[1])
+
+
+def _ports_of_our_own() -> range:
+    """Unprivileged ports below those for outgoing connections (Linux; elsewhere IANA's begin of the latter)."""
+    lowest = 49_152
+    with suppress(OSError, ValueError):
+        lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    return range(min(20_000, lowest), lowest)
+
+
+_PORTS = _ports_of_our_own()
+_RANDOM_PORT_TRIES = 100
+
+
+def _is_free(host: str, port: int) -> bool:
+    try:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError:
+        return False
+    return True
 
 
 def _answers(client: redis.Redis, pid: int) -> bool:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import socket
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+
+from chassis.embedded import LOOPBACK, free_port
 
 from waybill_cli.plan import LISTENERS, Plan, make_plan
 from waybill_cli.processes import Observer, Status
@@ -38,8 +38,10 @@ class Site:
 
 def own_plan(environment: Mapping[str, str], folder: Path) -> Plan:
     """A whole stack in that folder on ports that are free now."""
-    with ExitStack() as held:
-        listen = {name: _free_address(held) for name in LISTENERS}
+    ports: set[int] = set()
+    while len(ports) < len(LISTENERS):
+        ports.add(free_port())
+    listen = {name: f"{LOOPBACK}:{port}" for name, port in zip(LISTENERS, ports, strict=True)}
     return make_plan(undisturbed(environment), folder / "state", listen=listen)
 
 
@@ -73,10 +75,3 @@ class LogFiles(Observer):
 def log_file(folder: Path, process: str) -> Path:
     """Where LogFiles puts the lines of a process."""
     return folder / f"{process.replace(' ', '-')}.log"
-
-
-def _free_address(held: ExitStack) -> str:
-    """Held until all are chosen, so that no two are the same."""
-    probe = held.enter_context(socket.socket())
-    probe.bind(("127.0.0.1", 0))
-    return f"127.0.0.1:{probe.getsockname()[1]}"
