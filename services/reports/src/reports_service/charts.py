@@ -13,7 +13,7 @@ from typing import Any
 
 from chassis.errors import PermanentError
 
-from reports_service.documents import Chart, Sample, Series
+from reports_service.documents import Chart, Sample, Series, clean
 from reports_service.legends import drawn, scale_of
 from reports_service.themes import PAPER, Theme, style_of
 from reports_service.units import NBSP, Scale, number
@@ -68,7 +68,10 @@ def _millis(moment: datetime) -> int:
 
 
 def _time_scale(chart: Chart) -> dict[str, Any]:
-    return {"type": "utc", "domain": [_millis(chart.window.start), _millis(chart.window.end)], "nice": False}
+    # A bucket that the window begins in begins before it.
+    firsts = [series.samples[0].time for series in drawn(chart)]
+    start = min([chart.window.start, *firsts])
+    return {"type": "utc", "domain": [_millis(start), _millis(chart.window.end)], "nice": False}
 
 
 def _time_axis(chart: Chart) -> dict[str, Any]:
@@ -88,7 +91,7 @@ def _value_axis(chart: Chart, shown: Scale) -> dict[str, Any]:
     named = chart.axis_title or chart.metric
     title = f"{named}, {shown.symbol}" if shown.symbol else named
     return {
-        "title": title,
+        "title": clean(title),
         # Above what is written over the plot.
         "titleY": -10 if chart.fired is None else -24,
         "tickCount": 5,
@@ -123,7 +126,7 @@ def _lines(chart: Chart, shown: Scale, theme: Theme) -> Iterator[dict[str, Any]]
     width = _STROKE if len(lines) <= _BOLD_LINES else _THIN_STROKE
     yield {
         "data": {"values": rows},
-        "mark": {"type": "line", "strokeWidth": width, "clip": True, "invalid": "break-paths-show-path-domains"},
+        "mark": {"type": "line", "strokeWidth": width, "invalid": "break-paths-show-path-domains"},
         "encoding": {**encoding, "strokeDash": _by_line([list(dash) for dash in dashes])},
     }
     points = [row for row in rows if row["alone"]]
@@ -208,7 +211,7 @@ def _threshold(chart: Chart, shown: Scale, theme: Theme) -> Iterator[dict[str, A
         "data": data,
         "mark": {
             "type": "text",
-            "text": text,
+            "text": clean(text),
             "color": theme.alarm,
             "align": "left",
             "baseline": "bottom",

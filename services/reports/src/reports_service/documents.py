@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 
+# Controls, surrogates, and the two noncharacters that https://www.w3.org/TR/xml/#charsets leaves out.
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+
 # Stands in a cell that has no figure: an en dash.
 NONE = "\u2013"
 
@@ -134,6 +137,14 @@ class Document:
     @property
     def charts(self) -> tuple[Chart, ...]:
         return tuple(section for section in self.sections if isinstance(section, Chart))
+
+
+def clean(text: str) -> str:
+    """The text without control characters and what XML 1.0 does not allow; line breaks and tabs stay.
+
+    vl-convert ends the whole process over such a character.
+    """
+    return _UNPRINTABLE.sub("", text)
 
 
 def filename(title: str, created: datetime, form: Format) -> str:

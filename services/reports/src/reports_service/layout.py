@@ -5,12 +5,11 @@ One layout serves all formats, so that a PDF and an HTML page say the same.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reports_service.charts import nothing
-from reports_service.documents import NONE, Chart, Document, Section, Table, Text, utc
+from reports_service.documents import NONE, Chart, Document, Section, Table, Text, clean, utc
 from reports_service.legends import MAX_LINES, drawn, legend, shared_labels
 from reports_service.themes import PAPER, Theme
 from reports_service.units import NBSP, duration
@@ -37,11 +36,6 @@ def lay_out(document: Document, pictures: Sequence[str], theme: Theme = PAPER) -
         "sections": [_section(section, left, theme) for section in document.sections],
         "created": utc(document.created),
     }
-
-
-def clean(text: str) -> str:
-    """The text without control characters, which neither SVG nor PDF can show; line breaks stay."""
-    return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in {"Cc", "Cs"})
 
 
 def _shortened(title: str) -> str:
