@@ -1,20 +1,15 @@
-"""Install one service with its own dependencies and nothing else, and start its check there.
-
-The third-party part comes from requirements.lock with its hashes; the local distributions are
-built as wheels, so what a wheel leaves out is missed here first.
-"""
+"""Install one service with its own dependencies and nothing else, and start its check there."""
 
 import argparse
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 
-from distributions import LOCK, ROOT, Distribution, closure, read_all, third_party
+from distributions import Distribution, closure, read_all
+from standalone import UnknownServiceError, create_with_third_party, install_local, service_named
 
-BIN = Path(sys.executable).parent
 PROBE = "import importlib.util, sys; sys.exit(any(map(importlib.util.find_spec, sys.argv[1:])))"
 
 
@@ -22,12 +17,12 @@ def main() -> int:
     """Check the service that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("service", help="the name of a folder of services/")
-    folder = ROOT / "services" / parser.parse_args().service
+    try:
+        service = service_named(parser.parse_args().service)
+    except UnknownServiceError as error:
+        parser.error(str(error))
 
     local = read_all()
-    service = next((each for each in local.values() if each.folder == folder), None)
-    if service is None:
-        parser.error(f"services/{folder.name} is no distribution")
     needed = closure(service.name, local)
     others = {name for each in local.values() if each not in needed for name in each.import_names}
     with tempfile.TemporaryDirectory() as scratch:
@@ -35,7 +30,10 @@ def main() -> int:
 
 
 def _check(service: Distribution, needed: list[Distribution], others: list[str], scratch: Path) -> int:
-    python = _environment(scratch, third_party(needed, read_all()), _wheels(needed, scratch))
+    environment = scratch / "venv"
+    create_with_third_party(needed, environment)
+    install_local(needed, environment)
+    python = str(environment / "bin/python")
     if _run([python, "-c", PROBE, *others], scratch):
         return _fail(service, f"another service can be imported: one of {', '.join(others)}")
     for name in service.import_names:
@@ -43,34 +41,6 @@ def _check(service: Distribution, needed: list[Distribution], others: list[str],
             return _fail(service, f"python -m {name} --check failed with its own dependencies alone")
     sys.stdout.write(f"{service.name}: stands alone\n")
     return 0
-
-
-def _wheels(needed: Iterable[Distribution], scratch: Path) -> list[Path]:
-    for each in needed:
-        command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel"]
-        subprocess.run(
-            [*command, "--directory", str(scratch)],
-            cwd=each.folder,
-            check=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-    return sorted(scratch.glob("*.whl"))
-
-
-def _environment(scratch: Path, requirements: list[str], wheels: list[Path]) -> str:
-    wanted, pinned, python = scratch / "wanted.txt", scratch / "pinned.txt", scratch / "venv/bin/python"
-    wanted.write_text("\n".join(requirements), encoding="utf-8")
-    _uv("venv", "--python", sys.executable, str(scratch / "venv"))
-    options = ("--constraint", str(LOCK), "--generate-hashes", "--python", str(python))
-    _uv("pip", "compile", str(wanted), "--output-file", str(pinned), *options)
-    _uv("pip", "install", "--require-hashes", "--requirement", str(pinned), "--python", str(python))
-    _uv("pip", "install", "--no-deps", "--python", str(python), *map(str, wheels))
-    return str(python)
-
-
-def _uv(*arguments: str) -> None:
-    subprocess.run([str(BIN / "uv"), "--quiet", *arguments], check=True, stdout=subprocess.DEVNULL)
 
 
 def _run(command: list[str], scratch: Path) -> int:
