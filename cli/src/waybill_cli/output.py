@@ -22,6 +22,7 @@ from waybill_cli.client import metadata_of
 from waybill_cli.failures import status_text
 from waybill_cli.trace_tree import duration_text
 
+_NO_TERMINAL_WIDTH = 500
 _STATE_STYLES = {
     "SCHEDULED": "blue",
     "QUEUED": "cyan",
@@ -34,12 +35,18 @@ _STATE_STYLES = {
 }
 
 
+def fitting_console() -> Console:
+    """As wide as the terminal; elsewhere so wide that no line is folded."""
+    console = Console()
+    return console if console.is_terminal else Console(width=_NO_TERMINAL_WIDTH)
+
+
 @dataclass
 class Output:
     """Prints messages as JSON, or what people read of them."""
 
     as_json: bool
-    console: Console = field(default_factory=Console)
+    console: Console = field(default_factory=fitting_console)
 
     def json(self, value: object) -> None:
         """One JSON value on one line where a stream is printed, indented otherwise."""
@@ -59,8 +66,8 @@ class Output:
 
     def table(self, headings: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:
         table = Table(box=None, pad_edge=False, header_style="dim")
-        for heading in headings:
-            table.add_column(heading, overflow="fold")
+        for number, heading in enumerate(headings):
+            table.add_column(heading, overflow="fold", no_wrap=number == 0)
         for row in rows:
             table.add_row(*row)
         self.console.print(table)
