@@ -3,12 +3,15 @@
 Channels are opened by the process that uses them, after gunicorn has forked.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Generic, TypeVar
 
 import grpc
+from chassis.channels import OPTIONS, Channels
 from chassis.errors import NotFound
 from google.longrunning import operations_pb2_grpc
 from google.protobuf import message_factory
@@ -26,16 +29,6 @@ from dashboard_service.settings import DashboardSettings
 PAGE_TIMEOUT = timedelta(seconds=3)
 CALL_TIMEOUT = timedelta(seconds=10)
 
-# A gateway that has vanished without a word is noticed although nothing is being sent.
-_OPTIONS = (
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.max_reconnect_backoff_ms", 3_000),
-    ("grpc.max_receive_message_length", 16 << 20),
-    ("grpc.enable_http_proxy", 0),
-)
-
 T = TypeVar("T")
 
 
@@ -52,14 +45,14 @@ class Gateway:
     workers: admin_pb2_grpc.WorkerServiceStub
     dead_letters: admin_pb2_grpc.DeadLetterServiceStub
 
-    def call(self, method: MethodDescriptor, request: Message, metadata: tuple[tuple[str, str], ...] = ()) -> Message:
+    def call(self, method: MethodDescriptor, request: Message) -> Message:
         """Any unary method by its descriptor; raises grpc.RpcError."""
         invoke = self.channel.unary_unary(
             f"/{method.containing_service.full_name}/{method.name}",
             request_serializer=type(request).SerializeToString,
             response_deserializer=message_factory.GetMessageClass(method.output_type).FromString,
         )
-        answer: Message = invoke(request, timeout=CALL_TIMEOUT.total_seconds(), metadata=metadata)
+        answer: Message = invoke(request, timeout=CALL_TIMEOUT.total_seconds())
         return answer
 
 
@@ -138,8 +131,9 @@ class Clients:
 
 def connect(settings: DashboardSettings) -> Clients:
     """Channels to every service of WAYBILL_ROUTES. Nothing is sent before the first call."""
-    channels = {service: _open(target, settings) for service, target in sorted(settings.waybill.targets.items())}
-    traces = _open(settings.traces_target, settings) if settings.traces_target else None
+    opened = Channels(settings.waybill)
+    channels = {service: opened.blocking(service) for service in sorted(settings.waybill.targets)}
+    traces = _open_traces(settings) if settings.traces_target else None
     return Clients(
         gateways={service: gateway(service, channel) for service, channel in channels.items()},
         traces=traces_pb2_grpc.TraceServiceStub(traces) if traces else None,
@@ -147,12 +141,10 @@ def connect(settings: DashboardSettings) -> Clients:
     )
 
 
-def _open(target: str, settings: DashboardSettings) -> grpc.Channel:
-    if not settings.waybill.tls:
-        return grpc.insecure_channel(target, options=_OPTIONS)
-    return grpc.secure_channel(target, _credentials(settings), options=_OPTIONS)
-
-
-def _credentials(settings: DashboardSettings) -> grpc.ChannelCredentials:
+def _open_traces(settings: DashboardSettings) -> grpc.Channel:
+    """The trace receiver is no service with a route: its address is a setting of the dashboard."""
     files = (settings.waybill.tls_ca_file, settings.waybill.tls_key_file, settings.waybill.tls_cert_file)
-    return grpc.ssl_channel_credentials(*(path.read_bytes() for path in files if path))
+    if not settings.waybill.tls:
+        return grpc.insecure_channel(settings.traces_target, OPTIONS)
+    credentials = grpc.ssl_channel_credentials(*(path.read_bytes() for path in files if path))
+    return grpc.secure_channel(settings.traces_target, credentials, OPTIONS)

@@ -84,6 +84,11 @@ def unix_ms(value: datetime | None) -> int:
     return round(value.timestamp() * 1000) if value else 0
 
 
+def from_ms(value: int) -> datetime | None:
+    """The other way; None for 0."""
+    return datetime.fromtimestamp(value / 1000, UTC) if value else None
+
+
 def short_id(identifier: str) -> str:
     """The last eight characters: in a UUIDv7 the random ones, so rows of one moment still differ."""
     return identifier[-8:]

@@ -138,3 +138,7 @@ def of_change(change: events_pb2.OperationChanged, at: datetime | None) -> Opera
         trace_id=change.trace_id,
         parent=change.parent,
     )
+
+
+# What the browser copies for an operation that it has not seen; every field is filled from an event.
+BLANK = of_change(events_pb2.OperationChanged(state=waybill_pb2.OPERATION_STATE_QUEUED), None)

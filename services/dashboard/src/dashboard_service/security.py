@@ -7,6 +7,7 @@
 
 import hmac
 import secrets
+from urllib.parse import urlsplit
 
 from flask import Flask, Response, abort, g, request
 from werkzeug.sansio.utils import host_is_trusted
@@ -58,7 +59,7 @@ def _check_origin() -> None:
     if request.method in _SAFE_METHODS:
         return
     origin = request.headers.get("Origin")
-    if origin is not None and origin != request.host_url.rstrip("/"):
+    if origin is not None and urlsplit(origin).netloc != request.host:
         abort(403, "the request comes from another site")
     if request.path.startswith(API_PREFIX):
         # Another site cannot send this type without asking first, and is told no.

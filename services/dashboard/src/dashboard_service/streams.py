@@ -40,6 +40,7 @@ class Stream:
     def __init__(self, max_waiting: int = MAX_WAITING) -> None:
         self._entries: deque[Entry] = deque()
         self._sample: Sample | None = None
+        self._woken = False
         self._max_waiting = max_waiting
         self._ended = threading.Event()
         self._changed = threading.Condition()
@@ -77,16 +78,25 @@ class Stream:
             self._sample = sample
             self._changed.notify_all()
 
+    def wake(self) -> None:
+        """Let `take` return, although there is nothing to send."""
+        with self._changed:
+            self._woken = True
+            self._changed.notify_all()
+
     def take(self, timeout_seconds: float = HEARTBEAT_SECONDS) -> Batch:
         """Wait for something to send; an empty batch when the time is over."""
         with self._changed:
-            arrived = self._changed.wait_for(lambda: self.ended or self._entries or self._sample, timeout_seconds)
-            if arrived and not self.ended:
+            self._changed.wait_for(self._has_news, timeout_seconds)
+            if self._entries and not self.ended:
                 self._changed.wait_for(lambda: self.ended or len(self._entries) >= MAX_BATCH, LINGER_SECONDS)
             taken = [self._entries.popleft() for _ in range(min(MAX_BATCH, len(self._entries)))]
-            sample, self._sample = self._sample, None
+            sample, self._sample, self._woken = self._sample, None, False
             self._changed.notify_all()
             return Batch(taken, sample, self.ended and not self._entries)
+
+    def _has_news(self) -> bool:
+        return self.ended or self._woken or bool(self._entries) or self._sample is not None
 
     def on_end(self, action: Callable[[], object]) -> None:
         """Run `action` when the stream ends; at once when it has."""

@@ -1,0 +1,100 @@
+"""What the templates share: filters, the state of the navigation, and the answer to a form."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from chassis.statuses import reason_of, status_code
+from flask import Flask, Response, jsonify, redirect, request
+from flask.typing import ResponseReturnValue
+from google.rpc import status_pb2
+
+from dashboard_service import formatting, payloads
+from dashboard_service.context import current
+from dashboard_service.operation_rows import FINAL_STATES, STATES, instant, split_name
+
+NAVIGATION = (
+    ("overview.page", "Overview", "pulse"),
+    ("operations.page", "Operations", "list"),
+    ("queues.page", "Queues", "inbox"),
+    ("workers.page", "Workers", "cpu"),
+    ("dead_letters.page", "Dead letters", "letter"),
+)
+
+# What a form has done, as a page says it after the redirect. The text of the address is never shown.
+NOTICES = {
+    "cancelled": "Cancellation is requested.",
+    "paused": "The queue is paused: workers take nothing from it.",
+    "resumed": "The queue is open again.",
+    "purged": "What waited in the queue is cancelled.",
+    "draining": "The worker takes nothing more and ends when its attempts have.",
+    "resized": "The worker runs at its new concurrency.",
+    "replayed": "A new operation replays the dead letter.",
+    "replayed-all": "New operations replay the dead letters.",
+    "discarded": "The dead letter is discarded. Its operation stays failed.",
+}
+
+
+def install(app: Flask) -> None:
+    """Give the templates their filters and globals."""
+    app.jinja_env.filters.update(
+        duration=formatting.duration,
+        size=formatting.size,
+        rate=formatting.rate,
+        count=formatting.count,
+        machine_time=formatting.machine_time,
+        instant=formatting.instant,
+        unix_ms=formatting.unix_ms,
+        from_ms=formatting.from_ms,
+        short=formatting.short_id,
+        sentence=formatting.sentence,
+        payload=payloads.printed,
+        payload_type=payloads.type_name,
+        when=instant,
+        error_code=_error_code,
+        error_reason=reason_of,
+        error_details=_error_details,
+        service_of=lambda name: split_name(name)[0],
+        id_of=lambda name: split_name(name)[1],
+    )
+    app.jinja_env.globals.update(
+        NAVIGATION=NAVIGATION, STATES=STATES, FINAL_STATES=FINAL_STATES, now=lambda: datetime.now(UTC)
+    )
+    app.context_processor(_page_context)
+
+
+def _page_context() -> dict[str, Any]:
+    dashboard = current()
+    return {
+        "services": tuple(dashboard.clients.gateways),
+        "jaeger_url": dashboard.settings.jaeger_url,
+        "insecure": dashboard.settings.waybill.insecure,
+        "has_traces": dashboard.clients.traces is not None,
+        "notice": NOTICES.get(request.args.get("notice", "")),
+    }
+
+
+def _error_code(status: status_pb2.Status) -> str:
+    return status_code(status).name
+
+
+def _error_details(status: status_pb2.Status) -> str:
+    """Every detail as JSON, for what the page does not show in its own way; empty for none."""
+    printed = [json.loads(payloads.printed(packed)) for packed in status.details]
+    names = [payloads.type_name(packed) for packed in status.details]
+    shown = [{"@type": name, **detail} for name, detail in zip(names, printed, strict=True)]
+    return json.dumps(shown, indent=2, ensure_ascii=False) if shown else ""
+
+
+def wants_json() -> bool:
+    """Whether a program asks: anything under /api/, and the pages' own scripts."""
+    best = request.accept_mimetypes.best_match(["text/html", "application/json"])
+    return request.path.startswith("/api/") or best == "application/json"
+
+
+def done(notice: str, to: str) -> ResponseReturnValue:
+    """The answer to a form that did what it should."""
+    if wants_json():
+        answer: Response = jsonify({"notice": NOTICES[notice], "location": to})
+        return answer
+    return redirect(f"{to}{'&' if '?' in to else '?'}notice={notice}", code=303)

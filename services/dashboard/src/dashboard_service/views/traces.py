@@ -1,0 +1,72 @@
+"""The waterfall of one trace, from the spans that the trace receiver keeps."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+from chassis.errors import FieldViolation, InvalidArgument, Unavailable
+from flask import Blueprint, render_template, request
+from waybill.traces.v1 import traces_pb2, traces_pb2_grpc
+
+from dashboard_service import waterfall
+from dashboard_service.clients import PAGE_TIMEOUT
+from dashboard_service.context import current
+from dashboard_service.problems import Problem, of_call
+
+_TRACE_ID_DIGITS = 32
+
+blueprint = Blueprint("traces", __name__)
+
+
+@blueprint.get("/traces/<trace_id>")
+def page(trace_id: str) -> str:
+    """The trace as it is now; further spans appear as they arrive."""
+    return render_template("trace.html", **_values(trace_id))
+
+
+def panel() -> str:
+    """The part of the page that moves; the trace is named by the query."""
+    return render_template("trace_panel.html", **_values(request.args.get("trace", "")))
+
+
+def watch(trace_id: str, arrived: Callable[[], object]) -> Callable[[], object]:
+    """Call `arrived` for each span that comes, until the function returned here is called."""
+    call = _stub().WatchTrace(traces_pb2.WatchTraceRequest(trace_id=_checked(trace_id)))
+
+    def read() -> None:
+        try:
+            for _ in call:
+                arrived()
+        except grpc.RpcError:
+            return
+
+    threading.Thread(target=read, name=f"watch-{trace_id}", daemon=True).start()
+    return call.cancel
+
+
+def _values(trace_id: str) -> dict[str, Any]:
+    spans, problem = _spans(_checked(trace_id))
+    return {"trace_id": trace_id, "trace": waterfall.build(spans), "problem": problem}
+
+
+def _spans(trace_id: str) -> tuple[list[traces_pb2.Span], Problem | None]:
+    """The spans, or why there are none: a trace that is not here yet is no error of the page."""
+    asked = traces_pb2.GetTraceRequest(trace_id=trace_id)
+    try:
+        return list(_stub().GetTrace(asked, timeout=PAGE_TIMEOUT.total_seconds()).spans), None
+    except grpc.RpcError as error:
+        return [], of_call(error)
+
+
+def _stub() -> traces_pb2_grpc.TraceServiceStub:
+    stub = current().clients.traces
+    if stub is None:
+        raise Unavailable("no trace receiver is set: DASHBOARD_TRACES_TARGET is empty", reason="TRACES_NOT_KEPT")
+    return stub
+
+
+def _checked(trace_id: str) -> str:
+    if len(trace_id) != _TRACE_ID_DIGITS or not set(trace_id) <= set("0123456789abcdef"):
+        raise InvalidArgument([FieldViolation("trace_id", "expected 32 lower-case hex digits")])
+    return trace_id
