@@ -62,7 +62,8 @@ def _is_new(connection: sa.Connection, batch: Batch, now: datetime) -> bool:
         "applied": len(batch.samples),
         "dropped_late": batch.dropped_late,
     }
-    return connection.execute(insert_ignore(APPLIED_BATCHES, row, ["batch_id"])).rowcount == 1
+    statement = insert_ignore(APPLIED_BATCHES, row, ["batch_id"]).execution_options(preserve_rowcount=True)
+    return connection.execute(statement).rowcount == 1
 
 
 def _earlier(connection: sa.Connection, batch_id: str) -> Applied:

@@ -1,0 +1,143 @@
+"""What the tests of metrics share: values with sensible defaults, and the databases that it runs on."""
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from chassis.acceptance import new_operation_id
+from chassis.database import open_database
+from metrics_service.instants import to_us
+from metrics_service.queries import Matcher, MatchOperator, Selector
+from metrics_service.rollups import Aggregation, Resolution
+from metrics_service.rules import AlertRule, Comparison
+from metrics_service.samples import Sample
+from metrics_service.schema import METADATA
+from metrics_service.series import SeriesKey
+from metrics_service.store import Store
+
+NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture(scope="session")
+def noon():
+    """An instant at which buckets of every resolution begin."""
+    return NOON
+
+
+@pytest.fixture(scope="session")
+def a_sample():
+    def make(value=1.0, *, at=NOON, metric="cpu", unit="", **labels):
+        return Sample(SeriesKey.of(metric, labels), to_us(at), value, unit)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def a_rule():
+    """A rule that is breached above 90, at once."""
+
+    def make(**given):
+        matchers = tuple(Matcher(label, MatchOperator.EQUAL, value) for label, value in given.pop("where", {}).items())
+        fields = {
+            "rule_id": "cpu-high",
+            "display_name": "",
+            "selector": Selector(given.pop("metric", "cpu"), matchers),
+            "aggregation": Aggregation.AVG,
+            "comparison": Comparison.ABOVE,
+            "threshold": 90.0,
+            "window": timedelta(seconds=30),
+            "for_duration": timedelta(),
+            "labels": (),
+            "annotations": (),
+        }
+        return AlertRule(**{**fields, **given})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def retention():
+    return {
+        Resolution.TEN_SECONDS: timedelta(hours=24),
+        Resolution.ONE_MINUTE: timedelta(days=14),
+        Resolution.ONE_HOUR: timedelta(days=400),
+    }
+
+
+@pytest.fixture
+def anyio_backend():
+    """Tests that are coroutines, `pytest.mark.anyio`, run on asyncio."""
+    return "asyncio"
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.needs("postgres"))])
+def engine(request, tmp_path) -> Iterator[sa.Engine]:
+    """An empty database of the service, of each kind that it runs on."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path / 'metrics.db'}"
+    else:
+        url = request.getfixturevalue("postgresql_url")
+    opened = open_database(url, METADATA)
+    yield opened
+    if request.param == "postgresql":
+        METADATA.drop_all(opened)
+    opened.dispose()
+
+
+@pytest.fixture
+def store(engine, retention):
+    return Store(engine, retention, allowed_lateness=timedelta(hours=1))
+
+
+@pytest.fixture(scope="session")
+def postgresql_url() -> Iterator[str]:
+    """The server that WAYBILL_TEST_POSTGRES names, or one of our own that listens on a Unix socket alone."""
+    if given := os.environ.get("WAYBILL_TEST_POSTGRES", ""):
+        yield given
+        return
+    # PostgreSQL refuses to run as root; the folder must be reachable by whom it runs as.
+    user = "postgres" if os.getuid() == 0 else None
+    folder = Path(tempfile.mkdtemp(prefix="waybill-postgres-"))
+    if user:
+        shutil.chown(folder, user)
+    owner = user or pwd.getpwuid(os.getuid()).pw_name
+    data = folder / "data"
+    subprocess.run(["initdb", "-D", data, "-A", "trust", "-N"], user=user, check=True, capture_output=True, cwd=folder)
+    options = f"-c listen_addresses='' -c unix_socket_directories={folder} -c fsync=off"
+    start = ["pg_ctl", "-D", data, "-o", options, "-l", folder / "log", "-w", "start"]
+    subprocess.run(start, user=user, check=True, capture_output=True, cwd=folder)
+    try:
+        yield f"postgresql://{owner}@/postgres?host={folder}"
+    finally:
+        subprocess.run(["pg_ctl", "-D", data, "-m", "fast", "-w", "stop"], user=user, check=True, capture_output=True)
+        shutil.rmtree(folder)
+
+
+@dataclass(frozen=True)
+class OwingAttempt:
+    """What the outbox needs to know of an attempt."""
+
+    operation_id: str
+    traceparent: str
+
+    @property
+    def effect_id(self) -> str:
+        return self.operation_id
+
+
+@pytest.fixture(scope="session")
+def an_attempt():
+    """An attempt of an operation; another number is another trace."""
+
+    def make(number=1):
+        return OwingAttempt(new_operation_id(), f"00-{number:032x}-{number:016x}-01")
+
+    return make
