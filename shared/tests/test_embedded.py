@@ -109,6 +109,14 @@ def test_a_directory_in_use_is_refused_and_its_holder_named(valkey):
         EmbeddedValkey(valkey.directory, start_timeout=timedelta(milliseconds=100)).start()
 
 
+def test_a_directory_that_cannot_be_made_is_named(tmp_path):
+    """A file where the folder should be is an error of the embedded Valkey, not of the file system."""
+    (tmp_path / "valkey").write_text("a file")
+
+    with pytest.raises(EmbeddedValkeyError, match="valkey cannot hold Valkey's files: File exists"):
+        EmbeddedValkey(tmp_path / "valkey").start()
+
+
 def test_the_pid_file_of_a_dead_server_does_not_keep_a_new_one_away(valkey):
     """What a crash left behind is recognised as stale."""
     valkey.kill()

@@ -16,6 +16,7 @@ from waybill_cli.commands import admin, operations, trace
 from waybill_cli.demo import command as demo
 from waybill_cli.demo.site import new_folder
 from waybill_cli.plan import LISTENERS, SERVICES, PlanError, make_plan
+from waybill_cli.supervisor import StackError
 from waybill_cli.views import JsonView, LineView, LiveView, StackView
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -71,7 +72,7 @@ def demo_command(*, state_dir: Path | None, gateway: str | None, traces: str | N
     """The incident pipeline on this machine's live metrics: from samples to a mailed report and its trace."""
     try:
         folder = new_folder((state_dir or settings.state_dir()).absolute(), datetime.now(UTC))
-    except SettingsError as error:
+    except (SettingsError, StackError) as error:
         raise click.UsageError(str(error)) from error
     telling = demo.run(folder, settings.environment(), Console(), gateway=gateway, traces=traces)
     sys.exit(asyncio.run(telling))

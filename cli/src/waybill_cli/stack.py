@@ -61,7 +61,7 @@ class Stack:
     async def __aenter__(self) -> Self:
         if problems := list(clashes(self.plan)):
             raise PortClashError("\n".join(problems))
-        self.plan.state_dir.mkdir(parents=True, exist_ok=True)
+        make_folder(self.plan.state_dir)
         try:
             if self._valkey:
                 await self._valkey.start()
@@ -141,6 +141,14 @@ class _ValkeyKeeper:
         self.status.state = state
         self.status.pid = self.valkey.pid
         self._observer.changed(self.status)
+
+
+def make_folder(path: Path) -> None:
+    """The folder with its parents; raises StackError where it cannot be made."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StackError(f"{path} cannot be made: {error.strerror}; set WAYBILL_STATE_DIR or --state-dir") from error
 
 
 def valkey_directory(state_dir: Path) -> Path:

@@ -97,14 +97,13 @@ class EmbeddedValkey:
 
         Raises:
             PortInUseError: the port that was given is taken.
-            EmbeddedValkeyError: the directory is in use by another server, or the server ended or
-                did not answer in time; the message carries the end of its log.
+            EmbeddedValkeyError: the directory cannot be written or is in use by another server, or the
+                server ended or did not answer in time; the message then carries the end of its log.
         """
         if self.pid is not None:
             return self
-        self.directory.mkdir(parents=True, exist_ok=True)
         give_up = time.monotonic() + self._start_timeout.total_seconds()
-        with (self.directory / "valkey.lock").open("a") as lock:
+        with self._lock_file() as lock:
             self._take(lock, give_up)
             if self._port:
                 self._launch(self._port, lock, give_up)
@@ -143,6 +142,13 @@ class EmbeddedValkey:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+    def _lock_file(self) -> IO[str]:
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            return (self.directory / "valkey.lock").open("a")
+        except OSError as error:
+            raise EmbeddedValkeyError(f"{self.directory} cannot hold Valkey's files: {error.strerror}") from error
 
     def _take(self, lock: IO[str], give_up: float) -> None:
         """Lock the directory; a server that is just ending gets until then to let go of it."""

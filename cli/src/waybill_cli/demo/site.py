@@ -12,6 +12,7 @@ from chassis.embedded import LOOPBACK, free_port
 
 from waybill_cli.plan import LISTENERS, Plan, make_plan
 from waybill_cli.processes import Observer, Status
+from waybill_cli.stack import make_folder
 
 # Variables that would make the demo's stack another one than it says.
 _FOREIGN = ("WAYBILL_", "METRICS_", "NOTIFY_", "REPORTS_", "DASHBOARD_", "OTEL_")
@@ -51,13 +52,13 @@ def undisturbed(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def new_folder(state_dir: Path, now: datetime) -> Path:
-    """A folder for this run, `waybill-demo/<time>`; of earlier ones the last few are kept."""
+    """A folder for this run, `waybill-demo/<time>`; of earlier ones the last few are kept. Raises StackError."""
     root = state_dir / "waybill-demo"
     earlier = sorted(path for path in root.glob("20*") if path.is_dir()) if root.is_dir() else []
     for path in earlier[:-_KEPT_RUNS]:
         shutil.rmtree(path, ignore_errors=True)
     folder = root / now.strftime("%Y%m%d-%H%M%S-%f")
-    (folder / "logs").mkdir(parents=True)
+    make_folder(folder / "logs")
     return folder
 
 
