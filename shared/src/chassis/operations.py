@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Protocol
 
@@ -14,6 +13,7 @@ from waybill.operations.v1 import operations_pb2 as ops
 from waybill.store.v1 import store_pb2
 
 from chassis import store_calls
+from chassis.accept_batching import AcceptBatcher
 from chassis.acceptance import Acceptable, Provenance, Submission, acceptance
 from chassis.call import Call, current_call
 from chassis.descriptions import describe, operation_name, timestamp
@@ -38,12 +38,13 @@ class ServiceName(Protocol):
     def queue_bound(self) -> int: ...
 
 
-@dataclass(slots=True)
 class Operations:
     """The operations of one service."""
 
-    store: AsyncStore
-    app: ServiceName
+    def __init__(self, store: AsyncStore, app: ServiceName) -> None:
+        self.store = store
+        self.app = app
+        self._batcher = AcceptBatcher(store, app.queue_bound)
 
     @property
     def service(self) -> str:
@@ -65,7 +66,7 @@ class Operations:
         submission = Submission(task, request, request_id=request_id or "", labels=labels or {})
         provenance = provenance_of_call(server=True)
         item = acceptance(submission, provenance)
-        (verdict,) = await self.store.run(store_calls.accept([item], bound=self.app.queue_bound))
+        verdict = await self._batcher.accept(item)
         if verdict.verdict == "accepted":
             mark_projected(provenance)
         return await self._answer(item, verdict)

@@ -1,0 +1,1 @@
+"""The service that benchmarks run: one task that does nothing."""

@@ -1,0 +1,17 @@
+"""A task that does nothing."""
+
+from datetime import timedelta
+
+from google.protobuf.wrappers_pb2 import StringValue
+
+from chassis.attempts import Attempt
+from chassis.retries import RetryPolicy
+from noop_service.app import app
+
+__all__ = ["app"]
+
+
+@app.task(name="noop.do_nothing", policy=RetryPolicy(max_attempts=3), timeout=timedelta(seconds=30))
+def do_nothing(attempt: Attempt, request: StringValue) -> StringValue:
+    """Answer what came."""
+    return request
