@@ -6,14 +6,13 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from chassis.acceptance import new_operation_id
 from chassis.database import open_database
+from chassis.testing import attempt
 from metrics_service.instants import to_us
 from metrics_service.queries import Matcher, MatchOperator, Selector
 from metrics_service.rollups import Aggregation, Resolution
@@ -93,8 +92,18 @@ def engine(request, tmp_path) -> Iterator[sa.Engine]:
 
 
 @pytest.fixture
-def store(engine, retention):
-    return Store(engine, retention, allowed_lateness=timedelta(hours=1))
+def metrics_store(tmp_path, retention) -> Iterator[Store]:
+    """A store on SQLite, the default, with default terms."""
+    engine = open_database(f"sqlite:///{tmp_path / 'metrics.db'}", METADATA)
+    yield Store(engine, retention, allowed_lateness=timedelta(hours=1))
+    engine.dispose()
+
+
+@pytest.fixture
+def opened(metrics_store, monkeypatch):
+    """The store that the tasks of this process find."""
+    monkeypatch.setattr("metrics_service.store.opened", lambda: metrics_store)
+    return metrics_store
 
 
 @pytest.fixture(scope="session")
@@ -121,23 +130,11 @@ def postgresql_url() -> Iterator[str]:
         shutil.rmtree(folder)
 
 
-@dataclass(frozen=True)
-class OwingAttempt:
-    """What the outbox needs to know of an attempt."""
-
-    operation_id: str
-    traceparent: str
-
-    @property
-    def effect_id(self) -> str:
-        return self.operation_id
-
-
 @pytest.fixture(scope="session")
 def an_attempt():
-    """An attempt of an operation; another number is another trace."""
+    """An attempt of a new operation; another number is another trace."""
 
     def make(number=1):
-        return OwingAttempt(new_operation_id(), f"00-{number:032x}-{number:016x}-01")
+        return attempt(service="metrics", traceparent=f"00-{number:032x}-{number:016x}-01")
 
     return make

@@ -34,7 +34,7 @@ def test_durations_are_written_in_iso_8601_or_as_a_clock(environment, text):
 
 def test_all_bad_variables_are_told_at_once(environment):
     environment.setenv("METRICS_ALLOWED_LATENESS", "soon")
-    environment.setenv("METRICS_EVALUATION_INTERVAL_SECONDS", "0")
+    environment.setenv("METRICS_EVALUATION_INTERVAL_SECONDS", "0.5")
     environment.setenv("METRICS_RETENTION_1_HOUR", "PT1H")
 
     with pytest.raises(SettingsError) as refused:

@@ -14,7 +14,7 @@ class MetricsSettings(ServiceSettings):
 
     listen: Address = "127.0.0.1:50051"
     # Time between two evaluations of the alert rules.
-    evaluation_interval_seconds: float = Field(5.0, ge=0.5, le=3_600)
+    evaluation_interval_seconds: float = Field(5.0, ge=1, le=3_600)
     # A sample that lies further back when its batch is accepted is dropped and counted.
     allowed_lateness: timedelta = Field(timedelta(hours=1), ge=timedelta(), le=timedelta(days=14))
     # How long rollups are kept, by resolution.
