@@ -88,4 +88,4 @@ def test_durations_are_told_in_a_unit_that_fits():
     """Three figures at most before the unit."""
     told = [duration_text(timedelta(microseconds=us)) for us in (0, 850, 12_000, 3_400_000, 125_000_000)]
 
-    assert told == ["0 µs", "850 µs", "12 ms", "3.4 s", "2 min 5 s"]
+    assert told == ["0 s", "850 µs", "12 ms", "3.4 s", "2 min 5 s"]

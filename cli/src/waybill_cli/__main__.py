@@ -9,7 +9,6 @@ from pathlib import Path
 
 import click
 from chassis.settings import SettingsError
-from rich.console import Console
 
 from waybill_cli import settings, up
 from waybill_cli.commands import admin, operations, trace
@@ -17,6 +16,7 @@ from waybill_cli.demo import command as demo
 from waybill_cli.demo.site import new_folder
 from waybill_cli.plan import LISTENERS, SERVICES, PlanError, make_plan
 from waybill_cli.supervisor import StackError
+from waybill_cli.terminal import fitting_console
 from waybill_cli.views import JsonView, LineView, LiveView, StackView
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -74,12 +74,12 @@ def demo_command(*, state_dir: Path | None, gateway: str | None, traces: str | N
         folder = new_folder((state_dir or settings.state_dir()).absolute(), datetime.now(UTC))
     except (SettingsError, StackError) as error:
         raise click.UsageError(str(error)) from error
-    telling = demo.run(folder, settings.environment(), Console(), gateway=gateway, traces=traces)
+    telling = demo.run(folder, settings.environment(), fitting_console(), gateway=gateway, traces=traces)
     sys.exit(asyncio.run(telling))
 
 
 def _view(*, as_json: bool) -> StackView:
-    console = Console()
+    console = fitting_console()
     if as_json:
         return JsonView(sys.stdout)
     return LiveView(console) if console.is_terminal else LineView(console)

@@ -20,9 +20,9 @@ from waybill.operations.v1 import operations_pb2 as waybill_pb2
 from waybill_cli import contracts
 from waybill_cli.client import metadata_of
 from waybill_cli.failures import status_text
+from waybill_cli.terminal import fitting_console
 from waybill_cli.trace_tree import duration_text
 
-_NO_TERMINAL_WIDTH = 500
 _STATE_STYLES = {
     "SCHEDULED": "blue",
     "QUEUED": "cyan",
@@ -33,12 +33,6 @@ _STATE_STYLES = {
     "CANCELLED": "dim",
     "EXPIRED": "dim red",
 }
-
-
-def fitting_console() -> Console:
-    """As wide as the terminal; elsewhere so wide that no line is folded."""
-    console = Console()
-    return console if console.is_terminal else Console(width=_NO_TERMINAL_WIDTH)
 
 
 @dataclass

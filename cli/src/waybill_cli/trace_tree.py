@@ -72,8 +72,10 @@ def operations(spans: Iterable[traces_pb2.Span], prefix: str = "") -> set[str]:
 
 
 def duration_text(lasted: timedelta) -> str:
-    """`850 µs`, `12 ms`, `3.4 s`, `2 min 5 s`."""
+    """`0 s`, `850 µs`, `12 ms`, `3.4 s`, `2 min 5 s`."""
     seconds = lasted.total_seconds()
+    if not seconds:
+        return "0 s"
     if seconds < 0.001:  # noqa: PLR2004 - a millisecond
         return f"{seconds * 1e6:.0f} µs"
     if seconds < 1:
@@ -99,7 +101,8 @@ def _label(span: traces_pb2.Span, begin: datetime, *, orphan: bool) -> Text:
     lasted = span.end_time.ToDatetime(UTC) - start
     text = Text(f"{span.service:<9}", style=colour_of(span.service))
     text.append(span.name, style="bold red" if span.error else "bold default")
-    text.append(f"  {duration_text(lasted)} at +{duration_text(start - begin)}", style="dim")
+    lasting = f"{duration_text(lasted)} " if lasted else ""
+    text.append(f"  {lasting}at +{duration_text(start - begin)}", style="dim")
     for note in _notes(span):
         text.append(f"  {note}", style="default")
     if span.error:

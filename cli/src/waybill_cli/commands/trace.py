@@ -33,7 +33,7 @@ async def trace(identity: str, traces: str, *, gateway: Gateway, output: Output)
     if output.as_json:
         output.json({"trace_id": trace_id, **answers_as_json(spans, "spans")})
     else:
-        output.console.print(trace_tree.rendered(spans), soft_wrap=True)
+        output.console.print(trace_tree.rendered(spans))
 
 
 async def _trace_id(gateway: Gateway, identity: str) -> str:

@@ -59,8 +59,8 @@ class Narrator:
         self.console.print(Text("    ") + (Text(text, style="dim") if isinstance(text, str) else text), soft_wrap=True)
 
     def show(self, renderable: RenderableType) -> None:
-        """Anything larger than a line."""
-        self.console.print(renderable, soft_wrap=True)
+        """Anything larger than a line; text is not wrapped."""
+        self.console.print(renderable, soft_wrap=isinstance(renderable, str), highlight=False)
 
     @property
     def elapsed(self) -> timedelta:

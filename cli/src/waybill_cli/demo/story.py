@@ -30,7 +30,9 @@ from waybill_cli.demo.source import MetricSource, SourceError
 from waybill_cli.failures import call_text
 from waybill_cli.plan import SERVICES
 
-BASELINE_SAMPLES = 8
+BASELINE_SAMPLES = 10
+# So long at least, that the report's charts have something to show.
+LOAD_SECONDS = 20.0
 _TIMEOUT = CALL_TIMEOUT.total_seconds()
 _POLL_SECONDS = 0.5
 
@@ -54,6 +56,7 @@ class Story:
         self._narrator = narrator
         self._names = setup.Names(secrets.token_hex(3))
         self._metrics = metrics_pb2_grpc.MetricsServiceStub(gateway.channel)
+        self._load_end = 0.0
         self._reports = reports_pb2_grpc.ReportsServiceStub(gateway.channel)
 
     async def tell(self, source: MetricSource) -> None:
@@ -114,6 +117,7 @@ class Story:
         involved = ("metrics scheduler", "metrics worker", "metrics gateway", "source")
         async with self._step("Put load on this machine until the alert fires", 120, *involved) as step:
             await source.load(breach.processor)
+            self._load_end = asyncio.get_running_loop().time() + LOAD_SECONDS
             async with self._following(step):
                 event, fired = await self._feed.first(
                     setup.FIRED, metrics_pb2.AlertFired, lambda data: data.alert.rule_id == self._names.rule
@@ -125,6 +129,7 @@ class Story:
     async def _alert_resolves(self, source: MetricSource, alert: metrics_pb2.Alert) -> None:
         involved = ("metrics scheduler", "metrics worker", "source")
         async with self._step("Take the load away until the alert resolves", 180, *involved) as step:
+            await asyncio.sleep(self._load_end - asyncio.get_running_loop().time())
             await source.rest()
             async with self._following(step):
                 event, resolved = await self._feed.first(
