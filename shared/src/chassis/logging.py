@@ -97,7 +97,8 @@ def _formatter(shared: list[Processor], form: Literal["json", "console"]) -> log
         rendering: list[Processor] = [structlog.dev.ConsoleRenderer(colors=False)]
     else:
         rendering = [
-            structlog.processors.dict_tracebacks,
+            # Local variables are left out: they hold payloads and secrets.
+            structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False)),
             structlog.processors.JSONRenderer(default=str, ensure_ascii=False),
         ]
     return structlog.stdlib.ProcessorFormatter(

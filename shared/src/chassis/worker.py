@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import logging
 import os
 import socket
 import sys
@@ -76,6 +75,8 @@ class OperationTask(celery.Task[Any, Any]):
 
 class ServiceApp(celery.Celery):
     """The Celery app of one service."""
+
+    log_cls = "chassis.celery_logging:ServiceLogging"
 
     def __init__(
         self,
@@ -216,7 +217,6 @@ class ServiceApp(celery.Celery):
             without_gossip=True,
             without_mingle=True,
             without_heartbeat=True,
-            loglevel=logging.WARNING,
             quiet=True,
         )
         worker.start()
