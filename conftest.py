@@ -6,6 +6,8 @@ from collections.abc import Generator, Iterable
 
 import pytest
 
+pytest_plugins = ["chassis.testing.plugin"]
+
 # What `@pytest.mark.needs(...)` may name: programs, any of which will do, and a variable that
 # gives an address or a path instead.
 NEEDS: dict[str, tuple[tuple[str, ...], str]] = {

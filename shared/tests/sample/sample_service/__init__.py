@@ -1,0 +1,1 @@
+"""A service with nothing to do but what the engine's tests ask of it."""
