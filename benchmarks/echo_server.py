@@ -5,8 +5,7 @@ import sys
 
 import grpc
 from google.longrunning import operations_pb2
-
-from waybill.metrics.v1 import metrics_pb2, metrics_pb2_grpc
+from waybill.metrics.v1 import metrics_pb2_grpc
 from waybill.operations.v1 import operations_pb2 as ops
 
 

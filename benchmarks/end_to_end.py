@@ -13,9 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import redis
-from google.protobuf.wrappers_pb2 import StringValue
-
 from chassis.embedded import EmbeddedValkey
+from google.protobuf.wrappers_pb2 import StringValue
 from processes import HERE, PATIENCE_SECONDS, free_port, running, until
 
 TEXT = "x" * 200

@@ -1,4 +1,4 @@
-"""Publishes no-ops to the stock app, waits for every result, prints tasks per second: `python stock_driver.py COUNT`."""
+"""Publishes no-ops to the stock app and prints how many finish a second: `python stock_driver.py COUNT`."""
 
 import os
 import sys

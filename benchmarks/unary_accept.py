@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
-
 from chassis.embedded import EmbeddedValkey
 from processes import free_port, running, until
 from waybill.metrics.v1 import metrics_pb2, metrics_pb2_grpc

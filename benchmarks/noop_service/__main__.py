@@ -2,11 +2,11 @@
 
 import sys
 
-from pydantic_settings import SettingsConfigDict
-
 from chassis import logging, telemetry
 from chassis.rpc import Gateway
 from chassis.settings import ServiceSettings, load
+from pydantic_settings import SettingsConfigDict
+
 from noop_service.tasks import app
 
 
