@@ -80,7 +80,9 @@ class WebhookChannel(_message.Message):
     url: _builtins.str
     """http or https. A private or loopback address is refused unless NOTIFY_WEBHOOK_ALLOW_PRIVATE is set."""
     secret: _builtins.str
-    """Standard Webhooks secret, `whsec_` and base64 of 24 to 64 bytes. Empty in answers."""
+    """Standard Webhooks secret, `whsec_` and base64 of 24 to 64 bytes. Required. Empty in answers; the metadata of an
+    operation shows a reference in its place.
+    """
     def __init__(
         self,
         *,
@@ -259,7 +261,9 @@ Global___DeleteRecipientRequest: _TypeAlias = DeleteRecipientRequest  # noqa: Y0
 
 @_typing.final
 class Template(_message.Message):
-    """Text in Jinja2's sandbox. A variable that is not given is an error."""
+    """Text in Jinja2's sandbox. A variable that is not given is an error; `recipient` is given by the service, with
+    recipient_id and display_name. At most 65,536 characters a part, 200,000 rendered.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -439,7 +443,9 @@ class PreviewTemplateRequest(_message.Message):
         """A template that need not be stored; its template_id is ignored."""
 
     @_builtins.property
-    def variables(self) -> _struct_pb2.Struct: ...
+    def variables(self) -> _struct_pb2.Struct:
+        """`recipient` may be given; otherwise it is a sample."""
+
     def __init__(
         self,
         *,
@@ -491,11 +497,11 @@ class Attachment(_message.Message):
     CONTENT_FIELD_NUMBER: _builtins.int
     REPORT_ID_FIELD_NUMBER: _builtins.int
     filename: _builtins.str
-    """Without a path."""
+    """Without a path. Empty for a report: the report's own."""
     media_type: _builtins.str
-    """IANA media type."""
+    """IANA media type, neither multipart nor message. Empty for a report: the report's own."""
     content: _builtins.bytes
-    """At most 512 KiB."""
+    """At most 512 KiB, the contents of a request together."""
     report_id: _builtins.str
     """Id of a report, fetched from the reports service when the mail is sent."""
     def __init__(
@@ -533,7 +539,9 @@ class SendNotificationRequest(_message.Message):
     @_builtins.property
     def options(self) -> _operations_pb2.SubmitOptions: ...
     @_builtins.property
-    def variables(self) -> _struct_pb2.Struct: ...
+    def variables(self) -> _struct_pb2.Struct:
+        """`recipient` is refused: the service gives it."""
+
     @_builtins.property
     def recipient_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """1 to 1,000 in all, at least one of recipient_ids and recipients. Each channel of each is one delivery."""
@@ -674,9 +682,11 @@ class EventSubscription(_message.Message):
     subscription_id: _builtins.str
     """Resource id: [a-z0-9][a-z0-9_.-]{0,62}. Required."""
     event_type: _builtins.str
-    """Full event type, `waybill.<service>.<noun>.<past verb>`. Required."""
+    """Full event type, `waybill.<service>.<noun>.<past verb>`, of another service. Required."""
     template_id: _builtins.str
-    """Rendered with the variables `event` (its attributes) and `data` (its data in protobuf JSON). Required."""
+    """Rendered with the variables `event` (its id, type, source, subject, time) and `data` (its data in protobuf JSON,
+    the fields named as in the contract, those without presence printed when unset too). Required.
+    """
     attach_report: _builtins.bool
     """Attaches the report that the event's data names in its field `report.report_id`."""
     disabled: _builtins.bool
@@ -853,6 +863,7 @@ class Delivery(_message.Message):
     notification: _builtins.str
     """Name of the notification's operation."""
     recipient_id: _builtins.str
+    """Empty for a recipient that was given in place without an id."""
     channel: _builtins.str
     """`email` or `webhook`."""
     destination: _builtins.str
