@@ -130,6 +130,8 @@ class FakeGateway(
 
     def Subscribe(self, request, context):
         self.asked.append(request)
+        if "no such service" in request.service:
+            context.abort(grpc.StatusCode.NOT_FOUND, "no such service")
         yield events_pb2.SubscribeResponse(cursor=request.cursor or "start")
         if not self.streams:
             context.abort(grpc.StatusCode.OUT_OF_RANGE, "no more")

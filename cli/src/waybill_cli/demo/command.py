@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
 
+import grpc
 from rich.console import Console
 
 from waybill_cli.client import Gateway
@@ -15,6 +17,7 @@ from waybill_cli.demo.narrator import Narrator
 from waybill_cli.demo.site import LogFiles, Site, log_file, own_plan
 from waybill_cli.demo.source import MetricSource
 from waybill_cli.demo.story import StepFailedError, Story
+from waybill_cli.failures import call_text
 from waybill_cli.interrupts import Interrupts
 from waybill_cli.plan import SERVICES
 from waybill_cli.stack import Stack
@@ -23,6 +26,7 @@ from waybill_cli.trace_tree import duration_text
 
 EXIT_INTERRUPTED = 130
 _START_LIMIT = timedelta(seconds=150)
+_OPEN_SECONDS = 20.0
 _TAIL_LINES = 12
 
 
@@ -54,8 +58,23 @@ async def run(
 
 async def _tell(site: Site, narrator: Narrator) -> None:
     source = MetricSource(site.gateway, log_file(site.logs, "source"), site.environment)
-    async with Gateway(site.gateway) as gateway, Feed(gateway, tuple(SERVICES)) as feed, source:
+    async with Gateway(site.gateway) as gateway, AsyncExitStack() as opened:
+        feed = await _opened_feed(gateway, opened)
+        await opened.enter_async_context(source)
         await Story(site, gateway, feed, narrator).tell(source)
+
+
+async def _opened_feed(gateway: Gateway, opened: AsyncExitStack) -> Feed:
+    """The events of every service, from now on; raises StepFailedError where a stream cannot be opened."""
+    title = f"Follow the events of every service through {gateway.address}"
+    involved = [f"{service} gateway" for service in SERVICES]
+    try:
+        async with asyncio.timeout(_OPEN_SECONDS):
+            return await opened.enter_async_context(Feed(gateway, tuple(SERVICES)))
+    except TimeoutError:
+        raise StepFailedError(title, f"no answer within {_OPEN_SECONDS:g} s", involved) from None
+    except grpc.aio.AioRpcError as error:
+        raise StepFailedError(title, call_text(error), involved) from error
 
 
 async def _tell_on(stack: Stack, site: Site, narrator: Narrator) -> None:

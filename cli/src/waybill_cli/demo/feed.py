@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 from google.protobuf.message import Message
 from waybill.events.v1 import events_pb2
@@ -31,21 +31,23 @@ class Feed:
         self._services = services
         self._events: list[events_pb2.Event] = []
         self._came = asyncio.Condition()
+        self._open: set[str] = set()
+        self._all_open = asyncio.Event()
         self._followers: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
-        opened = [asyncio.Event() for _ in self._services]
-        self._followers = [
-            asyncio.create_task(self._follow(service, is_open))
-            for service, is_open in zip(self._services, opened, strict=True)
-        ]
-        opening = asyncio.gather(*(is_open.wait() for is_open in opened))
-        either: list[asyncio.Future[Any]] = [opening, *self._followers]
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        opening.cancel()
-        for follower in self._followers:
-            if follower.done():
-                follower.result()
+        self._followers = [asyncio.create_task(self._follow(service)) for service in self._services]
+        opening = asyncio.create_task(self._all_open.wait())
+        try:
+            await asyncio.wait([opening, *self._followers], return_when=asyncio.FIRST_COMPLETED)
+            for follower in self._followers:
+                if follower.done():
+                    follower.result()
+        except BaseException:
+            await self.__aexit__(None, None, None)
+            raise
+        finally:
+            opening.cancel()
         return self
 
     async def __aexit__(
@@ -81,9 +83,11 @@ class Feed:
     def _holds_more_than(self, count: int) -> bool:
         return len(self._events) > count
 
-    async def _follow(self, service: str, is_open: asyncio.Event) -> None:
+    async def _follow(self, service: str) -> None:
         async for answer in self._gateway.events(service):
-            is_open.set()
+            self._open.add(service)
+            if self._open == set(self._services):
+                self._all_open.set()
             if answer.HasField("event"):
                 async with self._came:
                     self._events.append(answer.event)
