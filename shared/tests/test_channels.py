@@ -13,7 +13,7 @@ from chassis.settings import WaybillSettings
 from chassis.telemetry import SpanContext
 from waybill.reports.v1 import reports_pb2, reports_pb2_grpc
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("one_loop")]
 
 METHOD = "waybill.reports.v1.ReportsService/GetReport"
 

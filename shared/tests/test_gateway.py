@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
@@ -10,7 +9,7 @@ import textwrap
 import grpc
 import pytest
 from chassis import statuses
-from chassis.embedded import EmbeddedValkey
+from chassis.embedded import EmbeddedValkey, free_port
 from google.longrunning import operations_pb2, operations_pb2_grpc
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -92,12 +91,6 @@ PACKAGE = {
             return ticker.run()
         """,
 }
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 class Depot:

@@ -18,7 +18,7 @@ from waybill.admin.v1 import admin_pb2, admin_pb2_grpc
 from waybill.events.v1 import events_pb2, events_pb2_grpc
 from waybill.reports.v1 import reports_pb2, reports_pb2_grpc
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("one_loop")]
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 NOBODY = "127.0.0.1:1"

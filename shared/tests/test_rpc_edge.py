@@ -7,7 +7,7 @@ from datetime import timedelta
 import grpc
 import pytest
 import redis.exceptions
-from chassis import errors, rpc_edge, statuses, telemetry
+from chassis import errors, rpc_spans, statuses, telemetry
 from chassis.call import current_call
 from chassis.rpc_errors import fitted
 from chassis.rpc_server import RpcServer
@@ -17,7 +17,7 @@ from google.rpc import error_details_pb2, status_pb2
 from waybill.events.v1 import events_pb2, events_pb2_grpc
 from waybill.reports.v1 import reports_pb2, reports_pb2_grpc
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("one_loop")]
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -194,7 +194,7 @@ async def test_a_silent_backend_is_unavailable_before_the_callers_deadline():
 
 async def test_a_call_without_a_deadline_gets_the_gateways(monkeypatch):
     """A client that sets no deadline does not hang for ever."""
-    monkeypatch.setattr(rpc_edge, "DEFAULT_DEADLINE_SECONDS", 0.2)
+    monkeypatch.setattr(rpc_spans, "DEFAULT_DEADLINE_SECONDS", 0.2)
     async with serving() as stack:
         failure = await stack.failure(lambda: asyncio.Event().wait())
 

@@ -21,7 +21,7 @@ from pydantic_settings import SettingsConfigDict
 from waybill.events.v1 import events_pb2, events_pb2_grpc
 from waybill.store.v1 import store_pb2
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("one_loop")]
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 SENT = "waybill.yard.crate.sent"

@@ -14,7 +14,7 @@ from chassis.rpc_server import RpcServer
 from chassis.settings import WaybillSettings
 from waybill.reports.v1 import reports_pb2, reports_pb2_grpc
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("one_loop")]
 
 FOLDER = Path(__file__).parent / "certificates"
 

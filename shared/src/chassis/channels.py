@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import grpc
 
 from chassis import telemetry
-from chassis.rpc_edge import DEFAULT_DEADLINE_SECONDS, TRACE_KEY, rpc_span
+from chassis.rpc_spans import DEFAULT_DEADLINE_SECONDS, TRACE_KEY, rpc_span
 from chassis.settings import WaybillSettings, load
 from chassis.telemetry import SpanContext
 

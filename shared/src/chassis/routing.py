@@ -19,8 +19,9 @@ from chassis import telemetry
 from chassis.call import Call
 from chassis.channels import Channels
 from chassis.errors import FailedPrecondition, NotFound, Unavailable, Unimplemented, WaybillError
-from chassis.rpc_edge import FORWARDED_KEY, PRINCIPAL_KEY, TRACE_KEY, Context, Edge, Forward, Handler, Method, rpc_span
+from chassis.rpc_edge import FORWARDED_KEY, PRINCIPAL_KEY, Context, Edge, Forward, Handler, Method, lingering
 from chassis.rpc_errors import RETRY_AFTER, Relayed
+from chassis.rpc_spans import TRACE_KEY, rpc_span
 from chassis.settings import WaybillSettings
 from chassis.statuses import STATUS_DETAILS_KEY
 from chassis.telemetry import SpanContext
@@ -102,7 +103,7 @@ class Forwarder:
 
     def handler(self, name: str) -> Handler:
         """For a method that this gateway does not have."""
-        method = Method.of(name)
+        method = Method.of(name, streams=_streams(name))
 
         async def forward(requests: AsyncIterator[bytes], context: Context) -> None:
             async def work(call: Call) -> None:
@@ -145,7 +146,7 @@ class Forwarder:
             raise _relayed(error, channel, owner) from error
         finally:
             rpc.cancel()
-            if not Method.of(call.method).quiet:
+            if not lingering(call.method):
                 telemetry.emit(rpc_span(call.method, telemetry.CLIENT, hop, call.context.span_id, start_us, code))
 
     def _onward(self, received: _Metadata, call: Call, hop: SpanContext) -> _Metadata:
@@ -206,6 +207,15 @@ def _varint(data: bytes, position: int) -> tuple[int, int]:
         if not byte & 0x80:
             return value, position
         shift += 7
+
+
+def _streams(name: str) -> bool:
+    try:
+        described = descriptor_pool.Default().FindMethodByName(name.replace("/", "."))
+    except KeyError:
+        # A method that this build does not know: only its owner can say how long it takes.
+        return True
+    return described.server_streaming or described.client_streaming
 
 
 def _service_of_package(package: str) -> str:

@@ -15,21 +15,19 @@ from types import TracebackType
 from typing import Any, Final, TypeAlias, TypeVar
 
 import grpc
-from google.protobuf import descriptor_pool
 
-from chassis import telemetry
+from chassis import rpc_spans, telemetry
 from chassis.call import Call, current_call
 from chassis.errors import InvalidArgument, Unavailable, WaybillError
 from chassis.logging import get_logger
 from chassis.rpc_errors import RETRY_AFTER, Answer, Relayed, answer_of, known_error
+from chassis.rpc_spans import SERVER_ERRORS, TRACE_KEY, rpc_span
 from chassis.settings import WaybillSettings
-from chassis.telemetry import Span, SpanContext
+from chassis.telemetry import SpanContext
 
-DEFAULT_DEADLINE_SECONDS: Final = 10.0
 MAX_MARGIN_SECONDS: Final = 0.2
 PRINCIPAL_KEY: Final = "waybill-principal"
 FORWARDED_KEY: Final = "waybill-forwarded"
-TRACE_KEY: Final = "traceparent"
 
 # Calls without an end of their own: they have the caller's deadline or none, end when the
 # gateway drains, and are spans only when they fail.
@@ -42,18 +40,6 @@ _LINGERING: Final = frozenset(
     }
 )
 _HOUSEKEEPING: Final = ("grpc.health.", "grpc.reflection.")
-
-# Codes that are the server's fault (OpenTelemetry, semantic conventions for gRPC).
-_SERVER_ERRORS: Final = frozenset(
-    {
-        grpc.StatusCode.UNKNOWN,
-        grpc.StatusCode.DEADLINE_EXCEEDED,
-        grpc.StatusCode.UNIMPLEMENTED,
-        grpc.StatusCode.INTERNAL,
-        grpc.StatusCode.UNAVAILABLE,
-        grpc.StatusCode.DATA_LOSS,
-    }
-)
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -76,10 +62,14 @@ class Method:
     quiet: bool
 
     @classmethod
-    def of(cls, name: str) -> Method:
-        housekeeping = name.startswith(_HOUSEKEEPING)
-        lingers = name in _LINGERING or housekeeping
-        return cls(name, unbounded=lingers or _streams(name), lingers=lingers, quiet=lingers)
+    def of(cls, name: str, *, streams: bool) -> Method:
+        lingers = lingering(name)
+        return cls(name, unbounded=lingers or streams, lingers=lingers, quiet=lingers)
+
+
+def lingering(name: str) -> bool:
+    """Whether the method's calls have no end of their own."""
+    return name in _LINGERING or name.startswith(_HOUSEKEEPING)
 
 
 class Edge:
@@ -102,7 +92,8 @@ class Edge:
 
     def wrap(self, name: str, handler: Handler, forward: Forward | None = None) -> Handler:
         """The handler with the edge around it; `forward` may take calls away from the servicer."""
-        return _Wrapped(self, Method.of(name), handler, forward).handler()
+        method = Method.of(name, streams=handler.request_streaming or handler.response_streaming)
+        return _Wrapped(self, method, handler, forward).handler()
 
     def admit(self, data: bytes) -> None:
         """Raise InvalidArgument, reason PAYLOAD_TOO_LARGE, for a request above the limit."""
@@ -168,12 +159,12 @@ class Edge:
         if known is None:
             log.error("rpc.failed", method=method.name, exc_info=error)
             known = WaybillError("an internal error; the service's log says which")
-        elif known.code in _SERVER_ERRORS and not self.draining:
+        elif known.code in SERVER_ERRORS and not self.draining:
             log.warning("rpc.refused", method=method.name, reason=known.reason, error=known.message)
         return answer_of(known, self.service)
 
     def _end(self, method: Method, call: Call, code: grpc.StatusCode) -> None:
-        failed = code in _SERVER_ERRORS
+        failed = code in SERVER_ERRORS
         if call.projected or (method.quiet and not failed) or (self.draining and method.lingers):
             return
         telemetry.emit(rpc_span(call.method, telemetry.SERVER, call.context, call.parent_span_id, call.start_us, code))
@@ -259,36 +250,9 @@ class _Bounded:
 def work_seconds(remaining: float | None, *, unbounded: bool) -> tuple[float, float]:
     """How long a call may work, and the margin in which its answer still reaches the caller."""
     if remaining is None:
-        return (math.inf if unbounded else DEFAULT_DEADLINE_SECONDS), 0.0
+        return (math.inf if unbounded else rpc_spans.DEFAULT_DEADLINE_SECONDS), 0.0
     margin = min(MAX_MARGIN_SECONDS, remaining / 10)
     return remaining - margin, margin
-
-
-def rpc_span(
-    method: str, kind: int, context: SpanContext, parent_span_id: bytes, start_us: int, code: grpc.StatusCode
-) -> Span:
-    """The span of an RPC that ends now; an error where OpenTelemetry's conventions say so."""
-    service, _, name = method.partition("/")
-    failed = code in _SERVER_ERRORS if kind == telemetry.SERVER else code is not grpc.StatusCode.OK
-    attributes: dict[str, telemetry.Attribute] = {
-        "rpc.system": "grpc",
-        "rpc.service": service,
-        "rpc.method": name,
-        "rpc.grpc.status_code": code.value[0],
-    }
-    if failed:
-        attributes["error.type"] = code.name
-    error = code.name if failed else ""
-    return Span(method, kind, context, parent_span_id, start_us, telemetry.now_us(), attributes, error)
-
-
-def _streams(name: str) -> bool:
-    try:
-        described = descriptor_pool.Default().FindMethodByName(name.replace("/", "."))
-    except KeyError:
-        # A method that this build does not know: only its owner can say how long it takes.
-        return True
-    return described.server_streaming or described.client_streaming
 
 
 def _serializer(serialize: Callable[[Any], bytes] | None) -> Callable[[Any], bytes]:
