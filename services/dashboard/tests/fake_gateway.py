@@ -82,7 +82,7 @@ class Events(Servicer, events_pb2_grpc.EventServiceServicer):
     async def Subscribe(self, request: Any, context: Any) -> AsyncIterator[events_pb2.SubscribeResponse]:
         self.gateway.subscriptions += 1
         position = int(request.cursor.partition("-")[0]) if request.cursor else len(self.service.log)
-        if position < self.service.first_kept:
+        if not self.service.first_kept <= position <= len(self.service.log):
             raise Refused(a_status(code_pb2.OUT_OF_RANGE, "that is kept no longer", "CURSOR_EXPIRED"))
         yield events_pb2.SubscribeResponse(cursor=f"{position}-0")
         generation = self.gateway.generation

@@ -163,9 +163,9 @@ class FakeService:
         self.publish_fact(f"waybill.{self.name}.log.trimmed", "log")
 
     def _new_id(self) -> str:
-        milliseconds = int(self.clock().timestamp() * 1000)
-        tail = f"{random.Random(next(self._numbers)).getrandbits(62):016x}"
-        return f"{milliseconds:012x}"[:8] + f"-{milliseconds:012x}"[8:] + f"-7{tail[:3]}-8{tail[3:6]}-{tail[4:]}"
+        time = f"{int(self.clock().timestamp() * 1000):012x}"
+        tail = f"{random.Random(next(self._numbers)).getrandbits(72):018x}"
+        return f"{time[:8]}-{time[8:]}-7{tail[:3]}-8{tail[3:6]}-{tail[6:]}"
 
     def _end_attempt(self, kept: Kept, outcome: int, error: status_pb2.Status | None = None) -> None:
         name = f"operations/{self.name}/{kept.id}"

@@ -106,10 +106,10 @@ class Workload:
     def _move(self, kept: Kept) -> None:
         chance = self.random.random()
         slow = kept.metadata.task in {"reports.render_report", "reports.render_bulk"}
-        if slow and chance < 0.30:
+        if slow and chance < 0.28:
             percent = min(97, kept.metadata.progress.percent + self.random.randrange(3, 14))
             self.service.progress(kept, percent, STAGES[min(3, percent // 25)])
-        elif chance < (0.05 if slow else 0.35):
+        elif chance < (0.33 if slow else 0.35):
             self._settle(kept)
 
     def _settle(self, kept: Kept) -> None:

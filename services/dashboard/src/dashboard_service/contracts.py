@@ -6,6 +6,7 @@ import pkgutil
 import re
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 
 import waybill
 from chassis.errors import NotFound
@@ -23,9 +24,10 @@ def load() -> None:
     """Import every contract, so that any payload of theirs can be printed."""
     for name in _FURTHER:
         importlib.import_module(name)
-    for found in pkgutil.walk_packages(waybill.__path__, "waybill."):
-        if found.name.endswith("_pb2"):
-            importlib.import_module(found.name)
+    # Namespace packages have no __init__.py, by which pkgutil would find what is below them.
+    for root in map(Path, waybill.__path__):
+        for found in sorted(root.rglob("*_pb2.py")):
+            importlib.import_module(".".join(("waybill", *found.relative_to(root).with_suffix("").parts)))
 
 
 @cache

@@ -4,7 +4,7 @@ import base64
 import json
 
 from chassis.errors import FieldViolation, InvalidArgument
-from google.protobuf import any_pb2, json_format, symbol_database
+from google.protobuf import any_pb2, descriptor_pool, json_format, message_factory
 from google.protobuf.message import DecodeError, Message
 
 from dashboard_service import contracts, json_input
@@ -47,7 +47,6 @@ def same(original: any_pb2.Any, text: str) -> bool:
 def _new(name: str) -> Message | None:
     contracts.load()
     try:
-        found: type[Message] = symbol_database.Default().GetSymbol(name)
+        return message_factory.GetMessageClass(descriptor_pool.Default().FindMessageTypeByName(name))()
     except KeyError:
         return None
-    return found()

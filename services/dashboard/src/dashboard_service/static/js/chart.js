@@ -130,7 +130,7 @@ export class Chart {
 
 function ceiling(value) {
   const power = 10 ** Math.floor(Math.log10(value));
-  return [1, 2, 4, 6, 8, 10].map((each) => each * power).find((each) => each >= value);
+  return [1, 2, 3, 4, 6, 8, 10].map((each) => each * power).find((each) => each >= value);
 }
 
 function element(name, attributes) {
