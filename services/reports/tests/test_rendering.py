@@ -95,7 +95,7 @@ def test_a_pdf_has_its_texts_charts_and_pages():
     document = a_document(
         a_chart(),
         a_chart(title="Memory", metric="system.memory.utilization"),
-        Table("Orders", ("id", "state"), (("1", "paid"), *(("2", "late"),) * 60)),
+        Table("Orders", ("id", "state"), (("1", "paid"), *(("2", "late"),) * 30)),
         title="High CPU on web-1",
         subtitle="for a while",
         status=Status(Tone.GOOD, "Resolved", "after 11 min"),
