@@ -181,9 +181,12 @@ async def test_while_the_store_is_away_an_export_is_to_be_sent_again(otlp, valke
     """UNAVAILABLE is what OTLP exporters retry; RetryInfo says when."""
     valkey.kill()
 
-    code, _, _ = await refused(otlp.Export(an_export(1.0)))
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await otlp.Export(an_export(1.0))
 
-    assert code is grpc.StatusCode.UNAVAILABLE
+    assert error.value.code() is grpc.StatusCode.UNAVAILABLE
+    status = status_pb2.Status.FromString(dict(error.value.trailing_metadata())[STATUS_DETAILS_KEY])
+    assert any(packed.Is(error_details_pb2.RetryInfo.DESCRIPTOR) for packed in status.details)
 
 
 async def test_a_query_answers_with_points(metrics, fill, a_sample):
