@@ -160,7 +160,7 @@ def test_an_evaluation_deletes_what_is_too_old(opened, batch, counted, now):
 
 
 def test_each_task_has_its_queue_and_its_payload():
-    assert {task.name: (task.queue, task.request_type) for task in tasks.app.operation_tasks.values()} == {
+    assert {task.name: (task.queue_name, task.request_type) for task in tasks.app.operation_tasks.values()} == {
         "metrics.ingest_export": ("metrics.ingest", internal_pb2.IngestExport),
         "metrics.ingest_samples": ("metrics.ingest", metrics_pb2.IngestSamplesRequest),
         "metrics.evaluate_rules": ("metrics.alerts", internal_pb2.EvaluateRules),

@@ -36,7 +36,7 @@ class Acceptable(Protocol):
 
     name: str
     policy: RetryPolicy
-    queue: str
+    queue_name: str
     default_priority: int
     retention: timedelta | None
 
@@ -102,7 +102,7 @@ def acceptance(submission: Submission, provenance: Provenance) -> Acceptance:
     record.request.Pack(payload_of(submission.request))
     return Acceptance(
         record=record,
-        queue=task.queue,
+        queue=task.queue_name,
         priority=submission.priority or options.priority or task.default_priority,
         max_attempts=options.max_attempts or task.policy.max_attempts,
         keep_success=task.retention or KEEP_SUCCESS,

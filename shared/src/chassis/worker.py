@@ -15,7 +15,7 @@ from datetime import timedelta
 from fnmatch import fnmatchcase
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Final, Literal, cast, get_args, get_origin
+from typing import Any, Final, Literal, cast, get_args, get_origin, overload
 
 import celery
 import kombu
@@ -64,7 +64,7 @@ class OperationTask(celery.Task[Any, Any]):
     policy: RetryPolicy
     timeout: timedelta
     retention: timedelta | None
-    queue: str
+    queue_name: str
     default_priority: int
     request_type: type[Message]
     response_type: type[Message] | None
@@ -140,6 +140,21 @@ class ServiceApp(celery.Celery):
                 return queue
         raise LookupError(f"task {task_name} has no queue: add it to a QueueSpec of {self.service}")
 
+    # Celery's decorator has three signatures of its own; ours adds one and passes the rest on.
+    @overload  # type: ignore[override]
+    def task(
+        self,
+        *,
+        name: str,
+        policy: RetryPolicy,
+        timeout: timedelta = DEFAULT_TIMEOUT,
+        retention: timedelta | None = None,
+        priority: int = ops.PRIORITY_UNSPECIFIED,
+    ) -> Callable[[Callable[[Attempt, Any], Any]], OperationTask]: ...
+
+    @overload
+    def task(self, *args: Any, **options: Any) -> Any: ...
+
     def task(self, *args: Any, **options: Any) -> Any:
         """With `name` and `policy` an operation's task; otherwise Celery's own decorator.
 
@@ -173,7 +188,7 @@ class ServiceApp(celery.Celery):
                 policy=policy,
                 timeout=timeout,
                 retention=retention,
-                queue=queue.name,
+                queue_name=queue.name,
                 default_priority=priority or queue.priority,
                 request_type=request_type,
                 response_type=response_type,
