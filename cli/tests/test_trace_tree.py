@@ -72,6 +72,18 @@ def test_a_whole_trace_misses_nothing():
     assert orphans(WHOLE) == []
 
 
+def test_an_operation_that_waits_for_its_children_has_not_settled():
+    """A fan-out's attempt settles as RUNNING; only a final state is an end."""
+    waiting = [*WHOLE[:2], span("c", "settle reports.default", "b", operation=OPERATION, state="RUNNING")]
+
+    assert what_is_missing(waiting, []) == [f"{OPERATION} has not settled"]
+
+
+def test_an_operation_that_is_known_to_belong_to_the_trace_is_waited_for():
+    """What has not been exported yet cannot be seen to be missing."""
+    assert what_is_missing(WHOLE, [], ["operations/notify/1"]) == ["operations/notify/1 has not settled"]
+
+
 def test_what_a_trace_misses_is_named():
     """A silent service, an orphan, an operation that has not settled."""
     missing = what_is_missing([WHOLE[0], span("x", "process", "gone")], ["metrics", "notify"])

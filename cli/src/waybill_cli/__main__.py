@@ -67,15 +67,18 @@ def up_command(  # noqa: PLR0913 - one parameter for each option
 @main.command("demo")
 @click.option("--state-dir", type=_FOLDER, help="Keeps what the demo leaves. Default: WAYBILL_STATE_DIR.")
 @click.option("--gateway", metavar="HOST:PORT", help="Use this running stack instead of one of its own.")
-@click.option("--traces", metavar="HOST:PORT", help="That stack's trace receiver. Default: no trace is shown.")
-def demo_command(*, state_dir: Path | None, gateway: str | None, traces: str | None) -> None:
+@click.option("--traces", metavar="HOST:PORT", help="That stack's trace receiver; without it no trace is shown.")
+@click.option("--maildir", type=_FOLDER, help="Where that stack puts mail; without it no mail is looked into.")
+def demo_command(*, state_dir: Path | None, gateway: str | None, traces: str | None, maildir: Path | None) -> None:
     """The incident pipeline on this machine's live metrics: from samples to a mailed report and its trace."""
     try:
         folder = new_folder((state_dir or settings.state_dir()).absolute(), datetime.now(UTC))
     except (SettingsError, StackError) as error:
         raise click.UsageError(str(error)) from error
-    telling = demo.run(folder, settings.environment(), fitting_console(), gateway=gateway, traces=traces)
-    sys.exit(asyncio.run(telling))
+    if (traces or maildir) and not gateway:
+        raise click.UsageError("--traces and --maildir describe the stack that --gateway names")
+    elsewhere = demo.Elsewhere(gateway, traces, maildir) if gateway else None
+    sys.exit(asyncio.run(demo.run(folder, settings.environment(), fitting_console(), elsewhere)))
 
 
 def _view(*, as_json: bool) -> StackView:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from rich.text import Text
@@ -13,6 +13,7 @@ from waybill.traces.v1 import traces_pb2
 from waybill_cli.logs import colour_of
 
 _SEND, _SETTLE = "send ", "settle "
+_FINAL = {"SUCCEEDED", "FAILED", "CANCELLED", "EXPIRED"}
 
 
 def rendered(spans: Sequence[traces_pb2.Span]) -> Tree:
@@ -49,26 +50,31 @@ def orphans(spans: Iterable[traces_pb2.Span]) -> list[traces_pb2.Span]:
     return [span for span in every if span.parent_span_id and span.parent_span_id not in known]
 
 
-def what_is_missing(spans: Iterable[traces_pb2.Span], services: Iterable[str]) -> list[str]:
+def what_is_missing(spans: Iterable[traces_pb2.Span], services: Iterable[str], known: Iterable[str] = ()) -> list[str]:
     """Why the trace is not whole yet, in words; empty when it is.
 
-    Whole: a span of each service, no orphan, and a `settle` span for every operation that has a `send` span.
+    Whole: a span of each service, no orphan, and for every operation that is sent in it, or that is
+    `known` to belong to it, a `settle` span with a final state.
     """
     every = list(spans)
     silent = sorted(set(services) - {span.service for span in every})
-    open_operations = operations(every, _SEND) - operations(every, _SETTLE)
+    settled = _operations(every, lambda span: span.name.startswith(_SETTLE) and _state(span) in _FINAL)
+    sent = _operations(every, lambda span: span.name.startswith(_SEND))
     lost = orphans(every)
     return [
         *(f"no span of {service}" for service in silent),
         *(f"{len(lost)} orphans" for _ in lost[:1]),
-        *(f"{name} has not settled" for name in sorted(open_operations)),
+        *(f"{name} has not settled" for name in sorted({*sent, *known} - settled)),
     ]
 
 
-def operations(spans: Iterable[traces_pb2.Span], prefix: str = "") -> set[str]:
-    """Names of the operations of the spans whose name begins so."""
-    named = (span.attributes.get("waybill.operation", "") for span in spans if span.name.startswith(prefix))
+def _operations(spans: Iterable[traces_pb2.Span], wanted: Callable[[traces_pb2.Span], bool]) -> set[str]:
+    named = (span.attributes.get("waybill.operation", "") for span in spans if wanted(span))
     return {name for name in named if name}
+
+
+def _state(span: traces_pb2.Span) -> str:
+    return span.attributes.get("waybill.state", "")
 
 
 def duration_text(lasted: timedelta) -> str:
@@ -113,7 +119,7 @@ def _label(span: traces_pb2.Span, begin: datetime, *, orphan: bool) -> Text:
 
 
 def _notes(span: traces_pb2.Span) -> list[str]:
-    attempt, state = span.attributes.get("waybill.attempt"), span.attributes.get("waybill.state")
+    attempt, state = span.attributes.get("waybill.attempt"), _state(span)
     return [
         *([f"attempt {attempt}"] if attempt else []),
         *([state] if state else []),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from rich.console import Console
 from waybill_cli.client import Gateway
 from waybill_cli.demo.feed import Feed
 from waybill_cli.demo.narrator import Narrator
-from waybill_cli.demo.site import LogFiles, Site, log_file, own_plan
+from waybill_cli.demo.site import LogFiles, Site, log_file, maildir_of, own_plan
 from waybill_cli.demo.source import MetricSource
 from waybill_cli.demo.story import StepFailedError, Story
 from waybill_cli.failures import call_text
@@ -30,16 +31,23 @@ _OPEN_SECONDS = 20.0
 _TAIL_LINES = 12
 
 
-async def run(
-    folder: Path, environment: Mapping[str, str], console: Console, *, gateway: str | None, traces: str | None
-) -> int:
-    """Tell the story on the stack behind `gateway`, or on one that is started for it and drained after it."""
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """A stack that is running already; what is None is done without."""
+
+    gateway: str
+    traces: str | None
+    maildir: Path | None
+
+
+async def run(folder: Path, environment: Mapping[str, str], console: Console, elsewhere: Elsewhere | None) -> int:
+    """Tell the story on a stack that is started for it and drained after it, or `elsewhere`."""
     narrator = Narrator(console)
     plan = own_plan(environment, folder)
     stack = Stack(plan, observer=LogFiles(folder / "logs"), start_limit=_START_LIMIT)
-    own = Site(plan.gateway, plan.addresses["traces"], folder, plan.environment)
-    site = Site(gateway, traces, folder, plan.environment) if gateway else own
-    telling = asyncio.create_task(_tell(site, narrator) if gateway else _tell_on(stack, site, narrator))
+    place = elsewhere or Elsewhere(plan.gateway, plan.addresses["traces"], maildir_of(plan))
+    site = Site(place.gateway, place.traces, place.maildir, folder, plan.environment)
+    telling = asyncio.create_task(_tell(site, narrator) if elsewhere else _tell_on(stack, site, narrator))
     with Interrupts(telling.cancel, stack.kill).heard():
         try:
             await telling

@@ -27,6 +27,8 @@ class Site:
     gateway: str
     # None: no trace receiver is to be had.
     traces: str | None
+    # Where notify puts mail; None: not known here.
+    maildir: Path | None
     # Takes the report, and what the demo writes itself.
     folder: Path
     environment: Mapping[str, str]
@@ -35,6 +37,11 @@ class Site:
     def logs(self) -> Path:
         """One file for each process."""
         return self.folder / "logs"
+
+
+def maildir_of(plan: Plan) -> Path:
+    """Where the notify of that stack puts mail, by its default."""
+    return plan.state_dir / "notify" / "Maildir"
 
 
 def own_plan(environment: Mapping[str, str], folder: Path) -> Plan:

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import secrets
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -66,14 +66,14 @@ class Story:
         breach = await self._measure()
         await self._create_rule(breach)
         alert = await self._alert_fires(source, breach)
-        await self._is_delivered("The alert is mailed", self._names.alert_template)
+        alarm = await self._is_delivered("The alert is mailed", self._names.alert_template)
         await self._alert_resolves(source, alert)
         report = await self._report_is_rendered(alert)
         path = await self._download(report)
         mailed = await self._is_delivered("The report is mailed", self._names.report_template)
-        self._check_mail(mailed, report)
-        await self._show_trace(alert.trace_id)
-        self._say_where(path, mailed)
+        mail_path = self._check_mail(mailed, report)
+        await self._show_trace(alert.trace_id, [alarm, mailed], report)
+        self._say_where(path, mail_path or mailed.receipt)
 
     async def _set_up(self) -> None:
         async with self._step("Set up templates, a recipient and subscriptions", 20, "notify gateway") as step:
@@ -184,44 +184,52 @@ class Story:
             step.outcome = f"{len(content)} bytes, SHA-256 verified"
         return path
 
-    def _check_mail(self, delivery: notify_pb2.Delivery, report: reports_pb2.Report) -> None:
-        """The mail lies where its receipt says, and carries the very bytes of the report."""
-        path = Path(delivery.receipt)
+    def _check_mail(self, delivery: notify_pb2.Delivery, report: reports_pb2.Report) -> Path | None:
+        """The mail lies where its receipt says and carries the very bytes of the report; None: not to be seen here."""
+        if self._site.maildir is None:
+            return None
+        path = self._site.maildir / delivery.receipt
+        title = "The report is mailed"
         if not path.is_file():
-            self._narrator.note(f"the mail lies elsewhere: {delivery.receipt}")
-            return
+            raise StepFailedError(title, f"{path} is not there", ["notify worker"])
         if report.sha256 not in mail.read(path).attachments.values():
-            raise StepFailedError("The report is mailed", f"{path} has no such attachment", ["notify worker"])
+            raise StepFailedError(title, f"{path} does not have the report attached", ["notify worker"])
+        return path
 
-    async def _show_trace(self, trace_id: str) -> None:
+    async def _show_trace(
+        self, trace_id: str, deliveries: Sequence[notify_pb2.Delivery], report: reports_pb2.Report
+    ) -> None:
         if self._site.traces is None:
             self._narrator.note(f"no trace receiver here; the incident's trace is {trace_id}")
             return
+        known = {report.operation, *(name for each in deliveries for name in (each.operation, each.notification))}
         involved = ("dashboard traces", *(f"{service} gateway" for service in SERVICES))
-        spans: list[traces_pb2.Span] = []
         title = "The incident's trace is whole"
+        spans: list[traces_pb2.Span] = []
         async with TraceReceiver(self._site.traces) as receiver, self._step(title, 60, *involved) as step:
             try:
-                await self._collect(receiver, trace_id, spans, step)
+                async with asyncio.timeout(45):
+                    await self._collect(receiver.watch(trace_id), spans, known, step)
             except TimeoutError:
-                why = "; ".join(trace_tree.what_is_missing(spans, SERVICES))
+                why = "; ".join(trace_tree.what_is_missing(spans, SERVICES, known))
                 raise StepFailedError(title, f"trace {trace_id}: {why}", involved) from None
             step.outcome = trace_id
         self._narrator.show(trace_tree.rendered(spans))
 
-    async def _collect(self, receiver: TraceReceiver, trace_id: str, spans: list[traces_pb2.Span], step: Step) -> None:
-        async with asyncio.timeout(45):
-            async for span in receiver.watch(trace_id):
-                spans.append(span)
-                missing = trace_tree.what_is_missing(spans, SERVICES)
-                if not missing:
-                    return
-                step.doing(f"{len(spans)} spans; {missing[0]}")
+    async def _collect(
+        self, arriving: AsyncIterator[traces_pb2.Span], spans: list[traces_pb2.Span], known: Iterable[str], step: Step
+    ) -> None:
+        async for span in arriving:
+            spans.append(span)
+            missing = trace_tree.what_is_missing(spans, SERVICES, known)
+            if not missing:
+                return
+            step.doing(f"{len(spans)} spans; {missing[0]}")
 
-    def _say_where(self, report: Path, mailed: notify_pb2.Delivery) -> None:
+    def _say_where(self, report: Path, mailed: Path | str) -> None:
         self._narrator.show("")
         self._narrator.show(f"report  {report}")
-        self._narrator.show(f"mail    {mailed.receipt}")
+        self._narrator.show(f"mail    {mailed}")
         self._narrator.show(f"folder  {self._site.folder}")
 
     @asynccontextmanager
