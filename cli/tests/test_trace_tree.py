@@ -53,6 +53,14 @@ def test_a_line_says_service_name_duration_attempt_state_links_and_error():
     assert line.endswith(wanted)
 
 
+def test_a_method_is_shown_without_its_package():
+    """The package says nothing that the service does not say."""
+    assert (
+        "reports  ReportsService/RenderReport  10 ms"
+        in shown([span("a", "waybill.reports.v1.ReportsService/RenderReport", service="reports")])[1]
+    )
+
+
 def test_an_orphan_stands_at_the_top_and_says_so():
     """A span whose parent never came is not hidden."""
     lines = shown([WHOLE[0], span("x", "settle reports.default", "gone", "reports")])

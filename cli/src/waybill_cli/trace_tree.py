@@ -106,7 +106,7 @@ def _label(span: traces_pb2.Span, begin: datetime, *, orphan: bool) -> Text:
     start = span.start_time.ToDatetime(UTC)
     lasted = span.end_time.ToDatetime(UTC) - start
     text = Text(f"{span.service:<9}", style=colour_of(span.service))
-    text.append(span.name, style="bold red" if span.error else "bold default")
+    text.append(_short(span.name), style="bold red" if span.error else "bold default")
     lasting = f"{duration_text(lasted)} " if lasted else ""
     text.append(f"  {lasting}at +{duration_text(start - begin)}", style="dim")
     for note in _notes(span):
@@ -116,6 +116,12 @@ def _label(span: traces_pb2.Span, begin: datetime, *, orphan: bool) -> Text:
     if orphan:
         text.append(f"  ORPHAN of {span.parent_span_id}", style="bold red")
     return text
+
+
+def _short(name: str) -> str:
+    """A method without its package: `ReportsService/RenderReport`."""
+    service, slash, method = name.partition("/")
+    return f"{service.rpartition('.')[2]}/{method}" if slash else name
 
 
 def _notes(span: traces_pb2.Span) -> list[str]:
