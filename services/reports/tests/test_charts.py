@@ -212,6 +212,14 @@ def test_a_series_without_samples_gets_no_line():
     assert [line.labels["n"] for line in legends.drawn(chart)] == ["2"]
 
 
+def test_a_series_that_is_zero_throughout_gets_no_line_beside_others():
+    """The kernel counts much that never happens."""
+    zero, moving = series([0, 0], {"n": "1"}), series([0, 1], {"n": "2"})
+
+    assert legends.drawn(a_chart(zero, moving)) == (moving,)
+    assert legends.drawn(a_chart(zero)) == (zero,)
+
+
 def test_the_drawing_is_well_formed_and_refers_to_nothing_outside():
     """It can be put into any page: no script, no reference, no image."""
     drawing = charts.svg(charts.vega_lite(a_chart(series([0.1, 0.9]), threshold=0.8, axis_title="<&\"' ]]>")))

@@ -1,5 +1,6 @@
 """Documents: names of files, and the layout that every format shows."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -82,12 +83,13 @@ def test_a_wide_column_gets_more_room_within_limits():
 
 def test_a_chart_says_its_extent_and_what_it_leaves_out():
     """What is not drawn is at least counted."""
-    chart = Chart("C", "m", (*lines(20), *lines(2, samples=0)), WINDOW, timedelta(seconds=10), omitted=30)
+    zero = tuple(replace(series, samples=(Sample(WINDOW.start, 0.0),)) for series in lines(3))
+    chart = Chart("C", "m", (*lines(20), *lines(2, samples=0), *zero), WINDOW, timedelta(seconds=10), omitted=30)
 
     note = laid_out(chart)["sections"][0]["note"].replace("\u00a0", " ")
     assert note == (
         "10 min from 2026-08-01 14:06:05 UTC, one value per 10 s · "
-        "12 of 50 series, those with the highest peaks, 2 more without a sample"
+        "12 of 50 series, those with the highest peaks, 3 more zero throughout, 2 more without a sample"
     )
 
 

@@ -104,11 +104,15 @@ def _extent(chart: Chart) -> str:
 
 
 def _left_out(chart: Chart) -> str:
+    """What has no line, and why."""
+    lines = len(drawn(chart))
     empty = sum(1 for series in chart.series if not series.samples)
-    full = len(chart.series) - empty + chart.omitted
-    parts = [f"{MAX_LINES} of {full} series, those with the highest peaks"] if full > MAX_LINES else []
-    if empty and full:
-        parts.append(f"{empty} more without a sample")
+    zero = sum(1 for series in chart.series if series.samples and not any(series.values))
+    zero = zero if zero < len(chart.series) - empty else 0
+    many = len(chart.series) - empty - zero + chart.omitted
+    parts = [f"{MAX_LINES} of {many} series, those with the highest peaks"] if many > lines else []
+    parts += [f"{zero} more zero throughout"] if zero else []
+    parts += [f"{empty} more without a sample"] if empty and lines else []
     return ", ".join(parts)
 
 

@@ -25,9 +25,13 @@ class LegendRow:
 
 
 def drawn(chart: Chart) -> tuple[Series, ...]:
-    """The series that get a line, in the order of their legend: those with samples, highest peaks first, at most 12."""
+    """The series that get a line, in the order of their legend: highest peaks first, at most 12.
+
+    Those without a sample get none, nor those that are zero throughout where others are not.
+    """
     full = [series for series in chart.series if series.samples]
-    ranked = sorted(full, key=lambda series: (-max(series.values), sorted(series.labels.items())))
+    moving = [series for series in full if any(series.values)]
+    ranked = sorted(moving or full, key=lambda series: (-max(series.values), sorted(series.labels.items())))
     return tuple(ranked[:MAX_LINES])
 
 
