@@ -139,7 +139,7 @@ class Depot:
         self.channel.close()
         for process in self.processes:
             process.kill()
-            process.communicate()
+            print(process.communicate()[1])
 
 
 def await_status(statuses_seen, wanted):

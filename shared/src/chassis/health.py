@@ -10,6 +10,7 @@ import grpc
 import redis.asyncio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from redis.exceptions import RedisError
+from redis.maint_notifications import MaintNotificationsConfig
 
 from chassis.logging import get_logger
 from chassis.settings import WaybillSettings
@@ -51,6 +52,8 @@ class Health:
             socket_connect_timeout=ANSWER_SECONDS,
             retry=None,
             decode_responses=True,
+            # With them on, redis-py takes a connection that the server has closed for a sound one.
+            maint_notifications_config=MaintNotificationsConfig(enabled=False),
         )
 
     async def watch(self) -> None:

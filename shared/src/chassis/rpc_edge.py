@@ -160,7 +160,7 @@ class Edge:
             log.error("rpc.failed", method=method.name, exc_info=error)
             known = WaybillError("an internal error; the service's log says which")
         elif known.code in SERVER_ERRORS and not self.draining:
-            log.warning("rpc.refused", method=method.name, reason=known.reason, error=known.message)
+            log.warning("rpc.refused", method=method.name, reason=known.reason, error=repr(error))
         return answer_of(known, self.service)
 
     def _end(self, method: Method, call: Call, code: grpc.StatusCode) -> None:
