@@ -19,10 +19,14 @@ class FakeMetrics(metrics_pb2_grpc.MetricsServiceServicer, events_pb2_grpc.Event
     """Holds series that a test adds, answers queries about them as the contract says, and keeps what it was asked."""
 
     def __init__(self):
-        self.series = []
-        self.queries, self.listed, self.metadata = [], [], []
         self.events = []
         self.subscribed = threading.Event()
+        self.forget()
+
+    def forget(self):
+        """Be as new to the next test; whoever is subscribed stays so."""
+        self.series = []
+        self.queries, self.listed, self.metadata = [], [], []
         # Set: queries wait, until so many of them have come.
         self.gather = 0
         self._gathered = threading.Event()
@@ -116,7 +120,7 @@ class LoopThread:
         self.loop.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def loop_thread():
     """An event loop that runs beside the test."""
     running = LoopThread()
@@ -124,9 +128,9 @@ def loop_thread():
     running.stop()
 
 
-@pytest.fixture
-def metrics(loop_thread):
-    """The fake, served; `metrics.address` is where."""
+@pytest.fixture(scope="module")
+def metrics_service(loop_thread):
+    """The fake, served; `address` is where."""
     fake = FakeMetrics()
 
     async def serve():
@@ -140,6 +144,13 @@ def metrics(loop_thread):
     server, fake.address = loop_thread.run(serve())
     yield fake
     loop_thread.run(server.stop(None))
+
+
+@pytest.fixture
+def metrics(metrics_service):
+    """The fake without a series, and nothing asked of it yet."""
+    metrics_service.forget()
+    return metrics_service
 
 
 @pytest.fixture

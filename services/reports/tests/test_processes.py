@@ -17,11 +17,13 @@ CPU = "system.cpu.utilization"
 CHUNK = 64 << 10
 
 
-@pytest.fixture
-def stack(tmp_path, metrics):
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory, metrics_service):
     """Gateway, worker and subscriber; metrics is the fake."""
     spec = ServiceUnderTest("reports", "reports_service", roles=("gateway", "worker", "subscriber"))
-    with Harness(tmp_path, [spec], environment={"WAYBILL_ROUTES": f"metrics={metrics.address}"}) as running:
+    with Harness(
+        tmp_path_factory.mktemp("reports"), [spec], environment={"WAYBILL_ROUTES": f"metrics={metrics_service.address}"}
+    ) as running:
         running.start()
         yield running
 
@@ -106,8 +108,13 @@ def test_a_report_is_ordered_rendered_listed_downloaded_and_deleted(stack, repor
     request.offset = report.size_bytes + 1
     assert reason_of(refused(reports.DownloadReport, request)) == "OFFSET_OUT_OF_RANGE"
 
+    (stack.state_dir / "reports" / "artifacts" / report.location).write_bytes(content[:-1])
+    request.offset = 0
+    lost = refused(reports.DownloadReport, request)
+    assert (lost.code, reason_of(lost)) == (grpc.StatusCode.DATA_LOSS.value[0], "ARTIFACT_LOST")
+
     reports.DeleteReport(reports_pb2.DeleteReportRequest(report_id=report.report_id))
-    assert [path.name.startswith(first_page.reports[0].report_id) for path in stack.state_dir.rglob("*.pdf")] == [True]
+    assert list(stack.state_dir.rglob(f"{report.report_id}*")) == []
     for call, gone in (
         (reports.GetReport, reports_pb2.GetReportRequest(report_id=report.report_id)),
         (reports.DeleteReport, reports_pb2.DeleteReportRequest(report_id=report.report_id)),
@@ -120,6 +127,7 @@ def test_a_report_is_ordered_rendered_listed_downloaded_and_deleted(stack, repor
 @pytest.mark.slow
 def test_bad_input_is_refused_whole_and_an_unknown_metric_ends_the_operation(stack, reports):
     """Nothing is stored of what is refused; what cannot succeed fails at its first attempt."""
+    before = listed(reports)
     status = refused(reports.RenderReport, reports_pb2.RenderReportRequest())
     assert violated(status) == {"template_id", "title", "sections"}
     unknown = a_request()
@@ -138,7 +146,7 @@ def test_bad_input_is_refused_whole_and_an_unknown_metric_ends_the_operation(sta
     assert reason_of(operation.error) == "SERIES_NOT_FOUND"
     assert CPU in operation.error.message
     assert metadata.attempt == 1
-    assert reports.ListReports(reports_pb2.ListReportsRequest()).reports == []
+    assert listed(reports) == before
 
 
 @pytest.mark.slow
@@ -157,9 +165,13 @@ def test_a_resolved_alert_becomes_one_report_in_its_trace(stack, reports, metric
     assert {event.traceparent.split("-")[1] for event in events} == {"4bf92f3577b34da6a3ce929d0e0e4736"}
     traces = {metadata["traceparent"].split("-")[1] for metadata in metrics.metadata}
     assert traces == {"4bf92f3577b34da6a3ce929d0e0e4736"}
-    listed = reports.ListReports(reports_pb2.ListReportsRequest()).reports
-    assert {report.report_id for report in listed} == {each.report.report_id for each in told}
-    assert len(listed) == 2
+    incidents = [report for report in listed(reports) if report.template_id == "incident"]
+    assert {report.report_id for report in incidents} == {each.report.report_id for each in told}
+    assert len(incidents) == 2
+
+
+def listed(reports):
+    return list(reports.ListReports(reports_pb2.ListReportsRequest()).reports)
 
 
 def report_of(event):

@@ -263,13 +263,34 @@ def test_a_word_that_is_too_long_for_its_place_is_broken():
     assert text_of(reader).replace(" ", "").count("x") >= 1_000
 
 
-def test_scripts_that_the_built_in_typefaces_lack_come_from_the_fonts_folder(tmp_path):
-    """An empty folder changes nothing, and no typeface is needed for what they have."""
-    document = a_document(title="Zoë, Ελληνικά, Привет")
-
-    reader = pypdf.PdfReader(io.BytesIO(rendered(document, Format.PDF, fonts=tmp_path)))
+def test_latin_greek_and_cyrillic_need_no_typeface_of_the_machine():
+    """What typst and vl-convert bring along has them."""
+    reader = pdf(a_document(a_chart(axis_title="Größe, Ελληνικά, Привет"), title="Zoë, Ελληνικά, Привет"))
 
     assert "Zoë, Ελληνικά, Привет" in text_of(reader)
+    assert "Größe, Ελληνικά, Привет" in text_of(reader)
+    fonts = {str(font) for page in reader.pages for font in typefaces(page)}
+    assert {font.partition("+")[2].partition("-")[0] for font in fonts} <= {
+        "LibertinusSerif",
+        "DejaVuSansMono",
+        "LiberationSans",
+    }
+
+
+def typefaces(resource):
+    """The names of the typefaces that a page or a picture on it is set in."""
+    resources = resource.get_object()["/Resources"]
+    for font in resources.get("/Font", {}).values():
+        yield font.get_object()["/BaseFont"].lstrip("/")
+    for picture in resources.get("/XObject", {}).values():
+        yield from typefaces(picture)
+
+
+def test_a_folder_of_fonts_without_fonts_changes_nothing(tmp_path):
+    """It adds to the built-in ones, it does not replace them."""
+    document = a_document(a_chart(), title="Capacity")
+
+    assert rendered(document, Format.PDF, fonts=tmp_path) == rendered(document, Format.PDF)
 
 
 def test_progress_tells_every_chart_and_the_page():

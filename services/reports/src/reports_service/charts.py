@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from chassis.errors import PermanentError
@@ -61,6 +63,14 @@ def svg(spec: Mapping[str, Any]) -> str:
         return str(vl_convert.vegalite_to_svg(json.dumps(spec), vl_version=_VEGA_LITE, allowed_base_urls=[]))
     except ValueError as error:
         raise PermanentError(f"the chart cannot be drawn: {error}", reason="RENDERING_FAILED") from error
+
+
+@cache
+def use_fonts(folder: Path) -> None:
+    """Let drawings take typefaces from a folder as well, from now on."""
+    import vl_convert  # noqa: PLC0415 - as above
+
+    vl_convert.register_font_directory(str(folder))
 
 
 def _millis(moment: datetime) -> int:

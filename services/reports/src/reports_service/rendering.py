@@ -16,6 +16,8 @@ def render(document: Document, form: Format, *, fonts: Path | None = None, progr
 
     `progress` hears what begins, which step of how many it is: the charts one by one, then the page.
     """
+    if fonts:
+        charts.use_fonts(fonts)
     theme = themes.PAPER if form is Format.PDF else themes.SCREEN
     steps = len(document.charts) + 1
     drawings = []
