@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
@@ -28,10 +29,14 @@ class EventServicer(events_pb2_grpc.EventServiceServicer):
             await self._log.check(request.cursor)
         wanted = type_filter(list(request.types))
         yield events_pb2.SubscribeResponse(cursor=cursor)
-        async for entry in self._log.follow(cursor, patience=HEARTBEAT_SECONDS):
-            if entry is None:
-                yield events_pb2.SubscribeResponse(cursor=cursor)
-                continue
-            cursor = entry.cursor
-            if wanted(entry.type_of(self._service)):
+        sent_at = time.monotonic()
+        # Events that are not wanted must not keep the heartbeat away.
+        async for entry in self._log.follow(cursor, patience=HEARTBEAT_SECONDS / 5):
+            cursor = entry.cursor if entry else cursor
+            if entry and wanted(entry.type_of(self._service)):
                 yield events_pb2.SubscribeResponse(event=entry.event(self._service), cursor=cursor)
+            elif time.monotonic() - sent_at >= HEARTBEAT_SECONDS:
+                yield events_pb2.SubscribeResponse(cursor=cursor)
+            else:
+                continue
+            sent_at = time.monotonic()
