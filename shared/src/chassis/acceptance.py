@@ -28,6 +28,7 @@ MAX_ATTEMPTS: Final = 100
 MAX_SCHEDULE_AHEAD: Final = timedelta(days=365)
 KEEP_SUCCESS: Final = timedelta(days=7)
 KEEP_FAILURE: Final = timedelta(days=30)
+_NO_OPTIONS: Final = ops.SubmitOptions()
 _LABEL_KEY: Final = re.compile(r"[a-z][a-z0-9_.-]{0,62}")
 
 
@@ -133,6 +134,8 @@ def payload_of(request: Message) -> Message:
 
 def check_options(options: ops.SubmitOptions, labels: Mapping[str, str], request_id: str) -> None:
     """Raise InvalidArgument with every violation."""
+    if not labels and options == _NO_OPTIONS and len(request_id) <= MAX_REQUEST_ID:
+        return
     now = now_us()
     found = Violations()
     found.require(len(request_id) <= MAX_REQUEST_ID, "request_id", f"has more than {MAX_REQUEST_ID} characters")

@@ -28,6 +28,8 @@ log = get_logger(__name__)
 READ_COUNT: Final = 500
 #: Below the connection's socket timeout, so that a silent server is noticed.
 BLOCK_MILLISECONDS: Final = 2000
+#: Entries that come within so long are read together.
+GATHER_SECONDS: Final = 0.002
 FINAL_VERBS: Final = frozenset({b"succeeded", b"failed", b"cancelled", b"expired"})
 _CURSOR: Final = re.compile(r"\d{1,16}-\d{1,20}")
 
@@ -132,10 +134,11 @@ class EventLog:
         while True:
             try:
                 self._tail = self._tail or await self.end()
-                for entry in await self._read(self._tail, block=BLOCK_MILLISECONDS):
+                for entry in await self.read(self._tail, block=BLOCK_MILLISECONDS):
                     self._tail = entry.cursor
                     if entry.verb in FINAL_VERBS:
                         self._release(entry.operation_id)
+                await asyncio.sleep(GATHER_SECONDS)
             except RedisError as error:
                 log.warning("event_log.unreachable", error=str(error))
                 await asyncio.sleep(0.5)
@@ -162,7 +165,7 @@ class EventLog:
         """Every entry after the cursor, in order; None whenever `patience` seconds have passed without one."""
         while True:
             grown = self._grown
-            entries = await self._read(cursor)
+            entries = await self.read(cursor)
             for entry in entries:
                 cursor = entry.cursor
                 yield entry
@@ -185,7 +188,8 @@ class EventLog:
             if not waiting:
                 self._waiters.pop(operation_id, None)
 
-    async def _read(self, cursor: str, *, block: int | None = None) -> list[Entry]:
+    async def read(self, cursor: str, *, block: int | None = None) -> list[Entry]:
+        """At most READ_COUNT entries after the cursor; waits for the first up to `block` milliseconds."""
         answer = await self.store.client.xread({self._key: cursor}, count=READ_COUNT, block=block)
         entries = [Entry(id_.decode(), fields) for _, found in _streams(answer) for id_, fields in found]
         if block is not None and entries:

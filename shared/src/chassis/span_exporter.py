@@ -8,7 +8,7 @@ from typing import Final
 
 import grpc
 
-from chassis.event_log import Entry, EventLog, order
+from chassis.event_log import READ_COUNT, Entry, EventLog
 from chassis.logging import get_logger
 from chassis.projection import spans_of
 from chassis.span_sink import SpanSink, encode
@@ -18,7 +18,6 @@ log = get_logger(__name__)
 
 #: Who exports holds this key; it runs out when they die.
 TURN_SECONDS: Final = 10
-BATCH_ENTRIES: Final = 500
 BATCH_WAIT_SECONDS: Final = 0.2
 RETRY_SECONDS: Final = 2.0
 
@@ -52,22 +51,15 @@ class SpanExporter:
 
     async def _export_until_lost(self) -> None:
         cursor = (await self._store.client.get(self._store.keys.named("spans:cursor")) or b"0-0").decode()
-        batch: list[Entry] = []
-        follow = self._log.follow(cursor, patience=BATCH_WAIT_SECONDS)
-        loop = asyncio.get_running_loop()
-        turn_until, flush_at = loop.time() + TURN_SECONDS / 3, loop.time() + BATCH_WAIT_SECONDS
-        async for entry in follow:
-            if entry is not None:
-                batch.append(entry)
-            if batch and (len(batch) >= BATCH_ENTRIES or loop.time() >= flush_at):
-                await self._export(batch)
-                batch = []
-            if not batch:
-                flush_at = loop.time() + BATCH_WAIT_SECONDS
-            if loop.time() >= turn_until:
-                if not await self._take_turn():
-                    return
-                turn_until = loop.time() + TURN_SECONDS / 3
+        while await self._take_turn():
+            turn_until = asyncio.get_running_loop().time() + TURN_SECONDS / 3
+            while asyncio.get_running_loop().time() < turn_until:
+                entries = await self._log.read(cursor)
+                if entries:
+                    await self._export(entries)
+                    cursor = entries[-1].cursor
+                if len(entries) < READ_COUNT:
+                    await asyncio.sleep(BATCH_WAIT_SECONDS)
 
     async def _export(self, entries: list[Entry]) -> None:
         spans = [encode(span) for entry in entries for span in spans_of(self._service, entry)]
@@ -80,5 +72,4 @@ class SpanExporter:
                 await asyncio.sleep(RETRY_SECONDS)
                 if not await self._take_turn():
                     return
-        newest = max((entry.cursor for entry in entries), key=order)
-        await self._store.client.set(self._store.keys.named("spans:cursor"), newest)
+        await self._store.client.set(self._store.keys.named("spans:cursor"), entries[-1].cursor)
