@@ -125,7 +125,7 @@ def test_a_report_is_ordered_rendered_listed_downloaded_and_deleted(stack, repor
 
 
 @pytest.mark.slow
-def test_bad_input_is_refused_whole_and_an_unknown_metric_ends_the_operation(stack, reports):
+def test_bad_input_is_refused_whole_and_an_unknown_metric_ends_the_operation(stack, reports, metrics):
     """Nothing is stored of what is refused; what cannot succeed fails at its first attempt."""
     before = listed(reports)
     status = refused(reports.RenderReport, reports_pb2.RenderReportRequest())
@@ -143,6 +143,7 @@ def test_bad_input_is_refused_whole_and_an_unknown_metric_ends_the_operation(sta
 
     operation, metadata = stack.finished(reports.RenderReport(a_request()))
 
+    assert [query.metric for query in metrics.queries] == [CPU]
     assert reason_of(operation.error) == "SERIES_NOT_FOUND"
     assert CPU in operation.error.message
     assert metadata.attempt == 1
