@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from email.headerregistry import Address
-from email.utils import parseaddr
+from email.utils import getaddresses
 from typing import Final
 
 # RFC 5321 without quoted local parts and address literals; a name beyond ASCII is written in punycode.
@@ -29,7 +29,8 @@ def is_address(address: str) -> bool:
 
 def address_of(sender: str) -> Address:
     """`Name <name@domain>` or `name@domain`, taken apart. Raises ValueError for anything else."""
-    name, address = parseaddr(sender)
-    if not is_address(address) or not (name or " ").isprintable():
+    parsed = getaddresses([sender])
+    if len(parsed) != 1 or not is_address(parsed[0][1]) or not sender.isprintable():
         raise ValueError("expected one address, name@domain or Name <name@domain>")
+    name, address = parsed[0]
     return Address(name, addr_spec=address)

@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, cast
 
-from jinja2 import StrictUndefined, nodes, pass_eval_context
+from jinja2 import StrictUndefined, Undefined, nodes, pass_eval_context
 from jinja2.exceptions import TemplateRuntimeError
 from jinja2.filters import do_join, make_attrgetter
 from jinja2.nodes import EvalContext
@@ -121,7 +121,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         waiting = [value]
         while waiting:
             held = waiting.pop()
-            if isinstance(held, StrictUndefined):
+            if isinstance(held, Undefined):
                 continue
             self.spend(1 + (len(held) // _CHARACTERS_PER_STEP if isinstance(held, str) else 0))
             if isinstance(held, Mapping):
@@ -131,8 +131,9 @@ class Sandbox(ImmutableSandboxedEnvironment):
                 waiting.extend(held)
         return value
 
-    def range(self, *bounds: int) -> Iterator[int]:
-        return self.rounds(range(*bounds))
+    @staticmethod
+    def range(*bounds: int) -> range:
+        return range(*bounds)
 
     def concatenated(self, parts: Sequence[Any]) -> str:
         """The operator `~`."""
@@ -156,12 +157,12 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def printed(self, value: Any) -> Any:
         """What `{{ value }}` writes."""
-        plain = isinstance(value, (str, int, float, StrictUndefined)) or value is None
+        plain = isinstance(value, (str, int, float, Undefined)) or value is None
         return value if plain else self.text_of(value)
 
     def text_of(self, value: Any) -> str:
         """Text as it is, containers as JSON; refuses what has no text of its own, as methods."""
-        if isinstance(value, (str, StrictUndefined)):
+        if isinstance(value, (str, Undefined)):
             return str(value)
         pieces, size = [], 0
         for piece in json.JSONEncoder(ensure_ascii=False, default=_encodable).iterencode(_encodable(value)):
@@ -194,7 +195,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         """The value, unless it is too large; an iterator comes back charged for each item."""
         if isinstance(value, Iterator):
             return self.rounds(value)
-        if isinstance(value, (str, Collection)) and not isinstance(value, StrictUndefined):
+        if isinstance(value, (str, Collection)) and not isinstance(value, Undefined):
             self._check_size(len(value))
         return value
 
@@ -286,19 +287,19 @@ def refusals(parsed: nodes.Template, environment: Sandbox) -> Iterator[Refusal]:
 
 
 def _refusals_of(node: nodes.Node, environment: Sandbox) -> Iterator[Refusal]:
-    name = type(node).__name__
+    name, line = type(node).__name__, node.lineno or 0
     if isinstance(node, nodes.Stmt) and not isinstance(node, STATEMENTS):
-        yield Refusal(node.lineno, f"{name} statements are not available here")
+        yield Refusal(line, f"{name} statements are not available here")
     elif isinstance(node, nodes.For) and node.recursive:
-        yield Refusal(node.lineno, "recursive loops are not available here")
+        yield Refusal(line, "recursive loops are not available here")
     elif isinstance(node, nodes.NSRef):
-        yield Refusal(node.lineno, "namespaces are not available here")
+        yield Refusal(line, "namespaces are not available here")
     elif isinstance(node, nodes.Filter) and node.name not in environment.filters:
-        yield Refusal(node.lineno, f"there is no filter {node.name!r} here", escape=node.name == "attr")
+        yield Refusal(line, f"there is no filter {node.name!r} here", escape=node.name == "attr")
     elif isinstance(node, nodes.Test) and node.name not in environment.tests:
-        yield Refusal(node.lineno, f"there is no test {node.name!r}")
+        yield Refusal(line, f"there is no test {node.name!r}")
     elif (reached := _attribute(node)).startswith("__"):
-        yield Refusal(node.lineno, f"{reached!r} reaches out of the sandbox", escape=True)
+        yield Refusal(line, f"{reached!r} reaches out of the sandbox", escape=True)
 
 
 def _attribute(node: nodes.Node) -> str:
@@ -310,7 +311,7 @@ def _attribute(node: nodes.Node) -> str:
 
 
 def _encodable(value: Any) -> Any:
-    if isinstance(value, StrictUndefined):
+    if isinstance(value, Undefined):
         return str(value)
     if isinstance(value, Mapping):
         return dict(value)
@@ -322,7 +323,7 @@ def _encodable(value: Any) -> Any:
 
 
 def _size(value: Any) -> int:
-    return len(value) if isinstance(value, Collection) and not isinstance(value, StrictUndefined) else 0
+    return len(value) if isinstance(value, Collection) and not isinstance(value, Undefined) else 0
 
 
 def _count(value: Any) -> int:

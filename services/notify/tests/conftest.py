@@ -1,0 +1,305 @@
+"""What the tests of notify share: values with sensible defaults, databases, and real servers to deliver to."""
+
+import asyncio
+import base64
+import os
+import pwd
+import shutil
+import ssl
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from aiosmtpd.smtp import SMTP, AuthResult
+from chassis.database import open_database
+from notify_service.schema import METADATA
+from notify_service.settings import NotifySettings
+from notify_service.store import Store
+from waybill.notify.v1 import notify_pb2
+
+SECRET = "whsec_" + base64.b64encode(b"a secret of thirty-two bytes....").decode()
+CERTIFICATE = Path(__file__).parent / "certificates" / "server.pem"
+
+
+@pytest.fixture(scope="session")
+def secret():
+    return SECRET
+
+
+@pytest.fixture(scope="session")
+def a_template():
+    def make(template_id="welcome", **given):
+        fields = {"subject": "Hello {{ name }}", "text": "Dear {{ recipient.display_name }}, welcome.", **given}
+        return notify_pb2.Template(template_id=template_id, **fields)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def an_email():
+    def make(address="ada@example.com"):
+        return notify_pb2.Channel(email=notify_pb2.EmailChannel(address=address))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def a_webhook():
+    def make(url="https://example.com/hook", secret=SECRET):
+        return notify_pb2.Channel(webhook=notify_pb2.WebhookChannel(url=url, secret=secret))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def a_recipient(an_email):
+    def make(recipient_id="ada", *channels, **given):
+        fields = {"display_name": "Ada Lovelace", "channels": channels or [an_email()], **given}
+        return notify_pb2.Recipient(recipient_id=recipient_id, **fields)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def a_subscription():
+    def make(subscription_id="on-fire", **given):
+        fields = {"event_type": "waybill.metrics.alert.fired", "template_id": "welcome", "recipient_ids": ["ada"]}
+        return notify_pb2.EventSubscription(subscription_id=subscription_id, **{**fields, **given})
+
+    return make
+
+
+@pytest.fixture
+def anyio_backend():
+    """Tests that are coroutines, `pytest.mark.anyio`, run on asyncio."""
+    return "asyncio"
+
+
+@pytest.fixture
+def settings(tmp_path, monkeypatch):
+    """The settings of a service whose state lies in a temporary folder."""
+
+    def make(**given):
+        monkeypatch.setenv("WAYBILL_STATE_DIR", str(tmp_path / "state"))
+        return NotifySettings(**given)
+
+    return make
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.needs("postgres"))])
+def each_store(request, tmp_path) -> Iterator[Store]:
+    """An empty store, on each kind of database that the service runs on."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path / 'notify.db'}"
+    else:
+        url = request.getfixturevalue("postgresql_url")
+    engine = open_database(url, METADATA)
+    yield Store(engine)
+    if request.param == "postgresql":
+        METADATA.drop_all(engine)
+    engine.dispose()
+
+
+@pytest.fixture
+def notify_store(tmp_path) -> Iterator[Store]:
+    """An empty store on SQLite, the default."""
+    engine = open_database(f"sqlite:///{tmp_path / 'notify.db'}", METADATA)
+    yield Store(engine)
+    engine.dispose()
+
+
+@pytest.fixture
+def opened(notify_store, monkeypatch):
+    """The store that the tasks of this process find."""
+    monkeypatch.setattr("notify_service.store.opened", lambda: notify_store)
+    return notify_store
+
+
+@pytest.fixture
+def owed(notify_store):
+    """Type and subject of every event that the store owes."""
+
+    def events():
+        with notify_store.engine.connect() as connection:
+            rows = connection.execute(sa.select(METADATA.tables["outbox"])).mappings()
+            return [(row["type"], row["subject"]) for row in rows]
+
+    return events
+
+
+@pytest.fixture(scope="session")
+def postgresql_url() -> Iterator[str]:
+    """The server that WAYBILL_TEST_POSTGRES names, or one of our own that listens on a Unix socket alone."""
+    if given := os.environ.get("WAYBILL_TEST_POSTGRES", ""):
+        yield given
+        return
+    # PostgreSQL refuses to run as root; the folder must be reachable by whom it runs as.
+    user = "postgres" if os.getuid() == 0 else None
+    folder = Path(tempfile.mkdtemp(prefix="waybill-postgres-"))
+    if user:
+        shutil.chown(folder, user)
+    owner = user or pwd.getpwuid(os.getuid()).pw_name
+    data = folder / "data"
+    subprocess.run(["initdb", "-D", data, "-A", "trust", "-N"], user=user, check=True, capture_output=True, cwd=folder)
+    options = f"-c listen_addresses='' -c unix_socket_directories={folder} -c fsync=off"
+    start = ["pg_ctl", "-D", data, "-o", options, "-l", folder / "log", "-w", "start"]
+    subprocess.run(start, user=user, check=True, capture_output=True, cwd=folder)
+    try:
+        yield f"postgresql://{owner}@/postgres?host={folder}"
+    finally:
+        subprocess.run(["pg_ctl", "-D", data, "-m", "fast", "-w", "stop"], user=user, check=True, capture_output=True)
+        shutil.rmtree(folder)
+
+
+class LoopThread:
+    """An event loop in a thread, for servers that a blocking test talks to."""
+
+    def __init__(self):
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever)
+        self._thread.start()
+
+    def run(self, coroutine):
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(20)
+
+    def stop(self):
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join()
+        self.loop.close()
+
+
+@pytest.fixture
+def loop_thread():
+    running = LoopThread()
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def server_tls():
+    """What a server shows: a certificate for receiver.test, localhost and 127.0.0.1."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATE, CERTIFICATE.with_suffix(".key"))
+    return context
+
+
+@pytest.fixture(scope="session")
+def client_tls():
+    """What trusts that certificate and no other."""
+    return ssl.create_default_context(cafile=CERTIFICATE)
+
+
+class MailHandler:
+    """Keeps every mail; `replies` answers a command otherwise than the server would."""
+
+    def __init__(self):
+        self.mails = []
+        self.replies = {}
+        self.logins = []
+
+    async def handle_MAIL(self, server, session, envelope, address, options):
+        envelope.mail_from = address
+        return self.replies.get("MAIL", "250 OK")
+
+    async def handle_RCPT(self, server, session, envelope, address, options):
+        reply = self.replies.get("RCPT", "250 OK")
+        if reply.startswith("2"):
+            envelope.rcpt_tos.append(address)
+        return reply
+
+    async def handle_DATA(self, server, session, envelope):
+        self.mails.append((envelope.mail_from, envelope.rcpt_tos, envelope.content))
+        return self.replies.get("DATA", f"250 OK queued as {len(self.mails)}")
+
+    def authenticate(self, server, session, envelope, mechanism, data):
+        self.logins.append((data.login.decode(), data.password.decode()))
+        known = data.password == b"right"
+        # Handled: the reply has been sent.
+        return AuthResult(success=known, handled=known)
+
+
+@pytest.fixture
+def mail_server(loop_thread):
+    """Starts an SMTP server; gives its handler, with the port. Keywords are aiosmtpd's; `tls`: from the start."""
+    servers = []
+
+    def start(*, tls=None, **options):
+        handler = MailHandler()
+        if options.get("auth_required"):
+            options["authenticator"] = handler.authenticate
+
+        async def listen():
+            return await loop_thread.loop.create_server(
+                lambda: SMTP(handler, loop=loop_thread.loop, **options), "127.0.0.1", 0, ssl=tls
+            )
+
+        servers.append(loop_thread.run(listen()))
+        handler.port = servers[-1].sockets[0].getsockname()[1]
+        return handler
+
+    yield start
+    for server in servers:
+        loop_thread.loop.call_soon_threadsafe(server.close)
+
+
+class Receiver(ThreadingHTTPServer):
+    """Receives webhooks: keeps requests, and answers with `answers` one after the other, the last one for ever."""
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), ReceiverHandler)
+        self.requests = []
+        self.answers = [(204, {})]
+        # Answers wait for it.
+        self.released = threading.Event()
+        self.released.set()
+
+    @property
+    def port(self):
+        return self.server_address[1]
+
+    def url(self, path="/hook", host="127.0.0.1", scheme="http"):
+        return f"{scheme}://{host}:{self.port}{path}"
+
+
+class ReceiverHandler(BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["content-length"]))
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        self.server.requests.append((self.path, headers, body))
+        self.server.released.wait(10)
+        answers = self.server.answers
+        status, fields = answers.pop(0) if len(answers) > 1 else answers[0]
+        self.send_response(status)
+        for name, value in fields.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def receiver():
+    yield from _serving(Receiver())
+
+
+@pytest.fixture
+def tls_receiver(server_tls):
+    server = Receiver()
+    server.socket = server_tls.wrap_socket(server.socket, server_side=True)
+    yield from _serving(server)
+
+
+def _serving(server):
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    yield server
+    server.released.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()
