@@ -69,7 +69,7 @@ async def _tell(site: Site, narrator: Narrator) -> None:
     async with Gateway(site.gateway) as gateway, AsyncExitStack() as opened:
         feed = await _opened_feed(gateway, opened)
         await opened.enter_async_context(source)
-        await Story(site, gateway, feed, narrator).tell(source)
+        await Story(site, gateway, feed, source, narrator).tell()
 
 
 async def _opened_feed(gateway: Gateway, opened: AsyncExitStack) -> Feed:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -58,6 +59,11 @@ class MetricSource:
                 kill_group(self._process.pid)
                 await self._process.wait()
 
+    def check(self) -> None:
+        """Raise SourceError when it has ended."""
+        if self._process is None or self._process.returncode is not None:
+            raise SourceError(f"the source of metrics has ended; see {self._log}")
+
     async def load(self, processor: int | None) -> None:
         """Begin to keep that processor busy, or all of them."""
         await self._ask("load all" if processor is None else f"load {processor}")
@@ -67,10 +73,12 @@ class MetricSource:
         await self._ask("rest")
 
     async def _ask(self, command: str) -> None:
+        self.check()
         process = self._process
-        if process is None or process.stdin is None or process.stdout is None:
-            raise SourceError("the source of metrics has not been started")
-        process.stdin.write(f"{command}\n".encode())
-        await process.stdin.drain()
-        if not await process.stdout.readline():
-            raise SourceError(f"the source of metrics has ended; see {self._log}")
+        if process and process.stdin and process.stdout:
+            with suppress(ConnectionError):
+                process.stdin.write(f"{command}\n".encode())
+                await process.stdin.drain()
+            if not await process.stdout.readline():
+                await process.wait()
+        self.check()

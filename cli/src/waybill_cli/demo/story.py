@@ -49,25 +49,26 @@ class StepFailedError(Exception):
 class Story:
     """One run."""
 
-    def __init__(self, site: Site, gateway: Gateway, feed: Feed, narrator: Narrator) -> None:
+    def __init__(self, site: Site, gateway: Gateway, feed: Feed, source: MetricSource, narrator: Narrator) -> None:
         self._site = site
         self._gateway = gateway
         self._feed = feed
+        self._source = source
         self._narrator = narrator
         self._names = setup.Names(secrets.token_hex(3))
         self._metrics = metrics_pb2_grpc.MetricsServiceStub(gateway.channel)
         self._load_end = 0.0
         self._reports = reports_pb2_grpc.ReportsServiceStub(gateway.channel)
 
-    async def tell(self, source: MetricSource) -> None:
+    async def tell(self) -> None:
         """All of it; raises StepFailedError."""
         await self._set_up()
         await self._metrics_arrive()
         breach = await self._measure()
         await self._create_rule(breach)
-        alert = await self._alert_fires(source, breach)
+        alert = await self._alert_fires(breach)
         alarm = await self._is_delivered("The alert is mailed", self._names.alert_template)
-        await self._alert_resolves(source, alert)
+        await self._alert_resolves(alert)
         report = await self._report_is_rendered(alert)
         path = await self._download(report)
         mailed = await self._is_delivered("The report is mailed", self._names.report_template)
@@ -85,6 +86,7 @@ class Story:
         async with self._step("Live metrics arrive from a stock OpenTelemetry SDK", 60, *involved) as step:
             every: list[metrics_pb2.SeriesInfo] = []
             while not {incident.CPU, incident.PROCESS} <= {each.metric for each in every}:
+                self._source.check()
                 await asyncio.sleep(_POLL_SECONDS)
                 every = await self._known("")
             step.outcome = f"{len(every)} series of {len({each.metric for each in every})} metrics, every second"
@@ -98,6 +100,7 @@ class Story:
                     key = each.metric, tuple(sorted(each.labels.items()))
                     seen[key][each.last_time.ToNanoseconds()] = each.last_value
                 step.doing(f"{min(map(len, seen.values()), default=0)} of {BASELINE_SAMPLES} samples")
+                self._source.check()
                 await asyncio.sleep(_POLL_SECONDS)
             baselines = [
                 Baseline(metric, dict(labels), [*values.values()]) for (metric, labels), values in seen.items()
@@ -113,10 +116,10 @@ class Story:
             lasting = f"over {setup.WINDOW.seconds} s, for {setup.FOR.seconds} s"
             step.outcome = f"{rule.metric} {side} {breach.threshold:.1%} {lasting}"
 
-    async def _alert_fires(self, source: MetricSource, breach: Breach) -> metrics_pb2.Alert:
+    async def _alert_fires(self, breach: Breach) -> metrics_pb2.Alert:
         involved = ("metrics scheduler", "metrics worker", "metrics gateway", "source")
         async with self._step("Put load on this machine until the alert fires", 120, *involved) as step:
-            await source.load(breach.processor)
+            await self._source.load(breach.processor)
             self._load_end = asyncio.get_running_loop().time() + LOAD_SECONDS
             async with self._following(step):
                 event, fired = await self._feed.first(
@@ -126,11 +129,11 @@ class Story:
         self._tell_event(event)
         return fired.alert
 
-    async def _alert_resolves(self, source: MetricSource, alert: metrics_pb2.Alert) -> None:
+    async def _alert_resolves(self, alert: metrics_pb2.Alert) -> None:
         involved = ("metrics scheduler", "metrics worker", "source")
         async with self._step("Take the load away until the alert resolves", 180, *involved) as step:
             await asyncio.sleep(self._load_end - asyncio.get_running_loop().time())
-            await source.rest()
+            await self._source.rest()
             async with self._following(step):
                 event, resolved = await self._feed.first(
                     setup.RESOLVED, metrics_pb2.AlertResolved, lambda data: data.alert.alert_id == alert.alert_id
