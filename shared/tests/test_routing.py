@@ -77,6 +77,8 @@ class Shared(
     async def Subscribe(self, request, context):
         yield events_pb2.SubscribeResponse(cursor=self.service)
         yield events_pb2.SubscribeResponse(cursor="more")
+        if request.types:
+            await asyncio.Event().wait()
 
     async def ListQueues(self, request, context):
         return admin_pb2.ListQueuesResponse(queues=[admin_pb2.Queue(name=self.service)])
@@ -277,6 +279,18 @@ async def test_shared_services_go_to_the_service_in_the_request():
             assert listed.queues[0].name == answerer
             stream = events.Subscribe(events_pb2.SubscribeRequest(service=service))
             assert [answer.cursor async for answer in stream] == [answerer, "more"]
+
+
+async def test_a_forwarded_stream_ends_at_its_callers_deadline():
+    """The owner being there, a subscription's deadline is the client's own."""
+    async with pair() as both:
+        stub = events_pb2_grpc.EventServiceStub(both.channel)
+        request = events_pb2.SubscribeRequest(service="reports", types=["waybill.reports.*"])
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            async for _ in stub.Subscribe(request, timeout=1):
+                pass
+
+    assert raised.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
 async def test_a_service_that_nobody_knows_is_not_found():

@@ -234,6 +234,16 @@ async def test_a_subscription_ends_when_the_gateway_drains():
     assert details(raised.value).reason == "DRAINING"
 
 
+async def test_a_subscription_ends_at_its_callers_deadline():
+    """A deadline that a client sets on a stream is its own, and no outage of ours."""
+    async with serving() as stack:
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            async for _ in stack.events.Subscribe(events_pb2.SubscribeRequest(), timeout=0.5):
+                pass
+
+    assert raised.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
 async def test_a_running_call_finishes_while_the_gateway_drains():
     """A drain lets what was begun end."""
     begun, finish = asyncio.Event(), asyncio.Event()

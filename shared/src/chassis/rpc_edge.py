@@ -55,16 +55,14 @@ class Method:
     """A method as the edge treats it; `name` is `<package>.<Service>/<Method>`."""
 
     name: str
-    # Answers may take as long as the caller allows.
-    unbounded: bool
+    # Nothing but the caller's own deadline ends a stream.
+    streams: bool
+    # Has no end of its own, and no span unless it fails.
     lingers: bool
-    # No span unless it fails.
-    quiet: bool
 
     @classmethod
     def of(cls, name: str, *, streams: bool) -> Method:
-        lingers = lingering(name)
-        return cls(name, unbounded=lingers or streams, lingers=lingers, quiet=lingers)
+        return cls(name, streams, lingering(name))
 
 
 def lingering(name: str) -> bool:
@@ -126,10 +124,13 @@ class Edge:
             self._end(method, call, code)
 
     def _begin(self, method: Method, context: Context) -> tuple[Call, float]:
-        """The call, and when it is cut off; its deadline is earlier, so that it can answer by itself."""
+        """The call, and when it is cut off; its deadline is earlier, so that it can answer by itself.
+
+        A stream is cut off by its caller alone.
+        """
         metadata: dict[str, Any] = dict(context.invocation_metadata() or ())
         parent = SpanContext.parse(metadata.get(TRACE_KEY, ""))
-        seconds, margin = work_seconds(context.time_remaining(), unbounded=method.unbounded)
+        seconds, margin = work_seconds(context.time_remaining(), unbounded=method.streams or method.lingers)
         deadline = asyncio.get_running_loop().time() + seconds
         call = Call(
             method=method.name,
@@ -140,7 +141,7 @@ class Edge:
             deadline=deadline,
         )
         current_call.set(call)
-        return call, deadline + margin * 3 / 4
+        return call, math.inf if method.streams else deadline + margin * 3 / 4
 
     def _principal(self, context: Context, metadata: dict[str, Any]) -> str:
         """Who calls, by certificate; a gateway may speak for the principal that it names."""
@@ -165,7 +166,7 @@ class Edge:
 
     def _end(self, method: Method, call: Call, code: grpc.StatusCode) -> None:
         failed = code in SERVER_ERRORS
-        if call.projected or (method.quiet and not failed) or (self.draining and method.lingers):
+        if call.projected or (method.lingers and not failed) or (self.draining and method.lingers):
             return
         telemetry.emit(rpc_span(call.method, telemetry.SERVER, call.context, call.parent_span_id, call.start_us, code))
 
