@@ -21,7 +21,7 @@ CPU = "system.cpu.utilization"
 
 @pytest.fixture
 def client(channel):
-    return Metrics(channel)
+    return Metrics(lambda: channel)
 
 
 def soon():
@@ -80,7 +80,7 @@ def test_a_metric_that_was_never_seen_is_a_permanent_error(client):
 def test_a_metrics_service_that_is_down_is_a_transient_error():
     """It comes back."""
     with grpc.insecure_channel("127.0.0.1:9") as channel, pytest.raises(grpc.RpcError) as caught:
-        Metrics(channel).answer(Query(CPU, WINDOW), soon())
+        Metrics(lambda: channel).answer(Query(CPU, WINDOW), soon())
 
     assert task_failure(caught.value, "reports").transient
 

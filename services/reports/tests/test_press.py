@@ -162,18 +162,24 @@ def test_an_unknown_metric_fails_for_good_with_its_name(service, now):
     assert service.reports.page(10) == []
 
 
-def test_metrics_that_are_down_are_worth_another_attempt(service, metrics, loop_thread, now, monkeypatch):
+def test_metrics_that_are_down_are_worth_another_attempt(service, metrics, now, monkeypatch):
     """They come back."""
-    monkeypatch.setattr(service.metrics._stub, "QuerySeries", unreachable())
+    with grpc.insecure_channel("127.0.0.1:9") as nowhere:
+        monkeypatch.setattr(service.metrics, "_stub", metrics_pb2_grpc.MetricsServiceStub(nowhere))
 
-    with pytest.raises(Exception) as caught:
-        tasks.render_report.run(attempt(), a_request(now, CPU))
+        with pytest.raises(grpc.RpcError) as caught:
+            tasks.render_report.run(attempt(), a_request(now, CPU))
 
     assert task_failure(caught.value, "reports").transient
 
 
-def unreachable():
-    return metrics_pb2_grpc.MetricsServiceStub(grpc.insecure_channel("127.0.0.1:9")).QuerySeries
+def test_a_report_without_a_chart_needs_no_metrics_service(service, now, monkeypatch):
+    """Not even an address of one."""
+    monkeypatch.setenv("WAYBILL_ROUTES", "reports=127.0.0.1:50053")
+
+    report = tasks.render_report.run(attempt(), a_request(now, sections=[a_text()])).report
+
+    assert report.charts == 0
 
 
 def test_an_empty_window_is_a_report_that_says_so(service, metrics, now):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 
 import grpc
 from chassis.errors import PermanentError
@@ -40,10 +41,17 @@ class SeriesNotFound(PermanentError):
 
 
 class Metrics:
-    """What reports asks of the metrics service. No call outlasts `deadline`, nor 10 s."""
+    """What reports asks of the metrics service. No call outlasts `deadline`, nor 10 s.
 
-    def __init__(self, channel: grpc.Channel) -> None:
-        self._stub = metrics_pb2_grpc.MetricsServiceStub(channel)
+    `channel` is called at the first question: a report without a chart needs no metrics service.
+    """
+
+    def __init__(self, channel: Callable[[], grpc.Channel]) -> None:
+        self._channel = channel
+
+    @cached_property
+    def _stub(self) -> metrics_pb2_grpc.MetricsServiceStub:
+        return metrics_pb2_grpc.MetricsServiceStub(self._channel())
 
     def answer(self, query: Query, deadline: datetime) -> Answer:
         """The series of a query; raises SeriesNotFound for a metric that was never seen."""

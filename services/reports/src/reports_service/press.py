@@ -130,7 +130,8 @@ class Press:
 def press() -> Press:
     """This process's press; its connections open when it is first used."""
     settings = load(ReportsSettings)
-    return Press(Metrics(channel_to("metrics")), store.reports(), Artifacts(settings.artifact_folder), settings)
+    metrics = Metrics(lambda: channel_to("metrics"))
+    return Press(metrics, store.reports(), Artifacts(settings.artifact_folder), settings)
 
 
 def _fetched(attempt: Attempt, total: int) -> Callable[[int], None]:
