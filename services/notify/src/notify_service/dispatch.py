@@ -12,11 +12,12 @@ from chassis.settings import load
 from chassis.worker import Attempt
 from waybill.notify.v1 import internal_pb2, notify_pb2
 
-from notify_service import messages, secret_store, store, webhooks
+from notify_service import messages, store, webhooks
 from notify_service.clients import Reports
 from notify_service.mail import Mailer, mailer
 from notify_service.messages import File, Mail
 from notify_service.posting import Poster
+from notify_service.recipients import SEALED_PREFIX
 from notify_service.settings import NotifySettings
 from notify_service.store import Store
 
@@ -97,7 +98,7 @@ class Dispatch:
 
     def _secret(self, message: internal_pb2.Deliver) -> str:
         webhook = message.channel.webhook
-        if webhook.secret.startswith(secret_store.PREFIX):
+        if webhook.secret.startswith(SEALED_PREFIX):
             secret = self._store.secrets.open(webhook.secret)
         else:
             secret = self._store.recipients.secret(message.recipient_id, webhook.url)

@@ -30,8 +30,14 @@ class Delivery(NamedTuple):
     payload: internal_pb2.Deliver
 
 
-def check(request: notify_pb2.SendNotificationRequest, variables: Mapping[str, Any], violations: Violations) -> None:
-    """Add everything that is wrong with a request by itself."""
+def check(
+    request: notify_pb2.SendNotificationRequest,
+    variables: Mapping[str, Any],
+    violations: Violations,
+    *,
+    sealed: bool = False,
+) -> None:
+    """Add everything that is wrong with a request by itself. `sealed`: references may stand in place of secrets."""
     check_id(request.template_id, "template_id", violations)
     templates.check_variables(variables, violations)
     subscriptions.check_recipient_ids(request.recipient_ids, "recipient_ids", violations)
@@ -44,7 +50,7 @@ def check(request: notify_pb2.SendNotificationRequest, variables: Mapping[str, A
     named = set(request.recipient_ids)
     for index, recipient in enumerate(request.recipients):
         path = f"recipients[{index}]"
-        recipients.check(recipient, path, violations, id_required=False)
+        recipients.check(recipient, path, violations, id_required=False, sealed=sealed)
         if recipient.recipient_id:
             violations.require(recipient.recipient_id not in named, f"{path}.recipient_id", "names a recipient twice")
             named.add(recipient.recipient_id)

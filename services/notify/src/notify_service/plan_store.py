@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import sqlalchemy as sa
-from chassis.database import insert_ignore
 from waybill.notify.v1 import notify_pb2
 
 from notify_service.recipient_store import Recipients
-from notify_service.schema import PLANS, now_us
+from notify_service.schema import PLANS, insert_new, now_us
 from notify_service.template_store import Templates
 
 
@@ -42,7 +41,7 @@ class Plans:
             "create_time_us": now_us(),
         }
         with self._engine.begin() as connection:
-            new = connection.execute(insert_ignore(PLANS, row, ["operation_id"])).rowcount
+            new = insert_new(connection, PLANS, row, "operation_id")
         return (None if new else self._find(operation_id, request.template_id)) or Plan(template, recipients)
 
     def _find(self, operation_id: str, template_id: str) -> Plan | None:

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from chassis.database import insert_ignore
 from chassis.errors import AlreadyExists, FailedPrecondition
 from waybill.notify.v1 import notify_pb2
 
 from notify_service.recipients import webhooks, with_kept_secrets, without_secrets
 from notify_service.references import recipients_not_found
-from notify_service.schema import RECIPIENTS, SUBSCRIBED_RECIPIENTS, now_us
+from notify_service.schema import RECIPIENTS, SUBSCRIBED_RECIPIENTS, insert_new, now_us
 
 _MAX_PARAMETERS = 500
 
@@ -33,7 +32,7 @@ class Recipients:
             "recipient": _serialized(recipient),
         }
         with self._engine.begin() as connection:
-            if not connection.execute(insert_ignore(RECIPIENTS, row, ["recipient_id"])).rowcount:
+            if not insert_new(connection, RECIPIENTS, row, "recipient_id"):
                 raise AlreadyExists(
                     f"recipient {recipient_id!r} exists already",
                     reason="RECIPIENT_EXISTS",

@@ -18,11 +18,20 @@ MAX_CHANNELS: Final = 10
 MAX_DISPLAY_NAME: Final = 100
 MAX_URL: Final = 2_048
 SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - what every secret begins with
+#: What stands for a secret in the payload of an operation begins with it.
+SEALED_PREFIX: Final = "sealed:"
 SECRET_BYTES: Final = range(24, 65)
 
 
-def check(recipient: notify_pb2.Recipient, path: str, violations: Violations, *, id_required: bool = True) -> None:
-    """Add everything that is wrong with a recipient."""
+def check(
+    recipient: notify_pb2.Recipient,
+    path: str,
+    violations: Violations,
+    *,
+    id_required: bool = True,
+    sealed: bool = False,
+) -> None:
+    """Add everything that is wrong with a recipient. `sealed`: references may stand in place of secrets."""
     if id_required or recipient.recipient_id:
         check_id(recipient.recipient_id, f"{path}.recipient_id", violations)
     violations.require(
@@ -35,7 +44,7 @@ def check(recipient: notify_pb2.Recipient, path: str, violations: Violations, *,
         1 <= count <= MAX_CHANNELS, f"{path}.channels", f"has {count} channels; expected 1 to {MAX_CHANNELS}"
     )
     for index, channel in enumerate(recipient.channels):
-        _check_channel(channel, f"{path}.channels[{index}]", violations)
+        _check_channel(channel, f"{path}.channels[{index}]", violations, sealed=sealed)
 
 
 def url_problem(url: str) -> str:
@@ -97,15 +106,14 @@ def webhooks(recipient: notify_pb2.Recipient) -> Iterator[notify_pb2.WebhookChan
     return (channel.webhook for channel in recipient.channels if channel.HasField("webhook"))
 
 
-def _check_channel(channel: notify_pb2.Channel, path: str, violations: Violations) -> None:
+def _check_channel(channel: notify_pb2.Channel, path: str, violations: Violations, *, sealed: bool) -> None:
     if channel.HasField("email"):
         address = channel.email.address
         violations.require(is_address(address), f"{path}.email.address", "expected one address in ASCII, name@domain")
     elif channel.HasField("webhook"):
-        for field, problem in (
-            ("url", url_problem(channel.webhook.url)),
-            ("secret", secret_problem(channel.webhook.secret)),
-        ):
+        url, secret = channel.webhook.url, channel.webhook.secret
+        opaque = sealed and secret.startswith(SEALED_PREFIX)
+        for field, problem in (("url", url_problem(url)), ("secret", "" if opaque else secret_problem(secret))):
             violations.require(not problem, f"{path}.webhook.{field}", problem)
     else:
         violations.add(path, "is empty; expected email or webhook")

@@ -24,6 +24,13 @@ def check_notification(request: notify_pb2.SendNotificationRequest) -> None:
     violations.raise_if_any()
 
 
+def check_accepted(request: notify_pb2.SendNotificationRequest) -> None:
+    """Of a payload, which an operator may have edited for a replay. Raises InvalidArgument."""
+    violations = Violations()
+    notifications.check(request, from_struct(request.variables), violations, sealed=True)
+    violations.raise_if_any()
+
+
 def check_batch(request: notify_pb2.BatchSendNotificationsRequest) -> None:
     """Raises InvalidArgument for the batch as a whole; its requests are judged one by one."""
     violations = Violations()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 import sqlalchemy as sa
 from chassis import outbox
+from chassis.database import insert_ignore
 
 METADATA: Final = sa.MetaData()
 _ID: Final = sa.String(63)
@@ -106,3 +108,10 @@ SECRETS: Final = sa.Table(
 def now_us() -> int:
     """The time, as the tables keep it."""
     return time.time_ns() // 1_000
+
+
+def insert_new(connection: sa.Connection, table: sa.Table, row: Mapping[str, Any], key: str) -> bool:
+    """Insert a row unless its key is there; whether it was inserted."""
+    # psycopg's count of an INSERT is dropped unless it is asked for.
+    statement = insert_ignore(table, row, [key]).execution_options(preserve_rowcount=True)
+    return connection.execute(statement).rowcount == 1

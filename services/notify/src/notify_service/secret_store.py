@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Final
 
 import sqlalchemy as sa
 from chassis.database import upsert
 from waybill.notify.v1 import notify_pb2
 
-from notify_service.recipients import webhooks
+from notify_service.recipients import SEALED_PREFIX, webhooks
 from notify_service.schema import SECRETS, now_us
-
-PREFIX: Final = "sealed:"
 
 
 class Secrets:
@@ -48,4 +45,4 @@ class Secrets:
 
 def _reference(secret: str) -> str:
     # A secret has at least 24 random bytes: nobody finds it by trying.
-    return PREFIX + hashlib.sha256(secret.encode()).hexdigest()
+    return SEALED_PREFIX + hashlib.sha256(secret.encode()).hexdigest()

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from chassis.database import insert_ignore
 from chassis.errors import AlreadyExists
 from waybill.notify.v1 import notify_pb2
 
 from notify_service.references import raise_if_missing, subscription_not_found
-from notify_service.schema import RECIPIENTS, SUBSCRIBED_RECIPIENTS, SUBSCRIPTIONS, TEMPLATES, now_us
+from notify_service.schema import RECIPIENTS, SUBSCRIBED_RECIPIENTS, SUBSCRIPTIONS, TEMPLATES, insert_new, now_us
 
 
 class Subscriptions:
@@ -26,7 +25,7 @@ class Subscriptions:
         row = {**_columns(subscription), "create_time_us": now, "update_time_us": now}
         with self._engine.begin() as connection:
             _check_references(connection, subscription)
-            if not connection.execute(insert_ignore(SUBSCRIPTIONS, row, ["subscription_id"])).rowcount:
+            if not insert_new(connection, SUBSCRIPTIONS, row, "subscription_id"):
                 raise AlreadyExists(
                     f"subscription {subscription.subscription_id!r} exists already",
                     reason="SUBSCRIPTION_EXISTS",

@@ -9,7 +9,7 @@ from chassis.retries import RetryPolicy
 from chassis.worker import Attempt, FanOut
 from waybill.notify.v1 import internal_pb2, notify_pb2
 
-from notify_service import notifications, store
+from notify_service import notifications, requests, store
 from notify_service.app import app
 from notify_service.dispatch import dispatch
 from notify_service.templates import NotificationTemplate, RenderError
@@ -24,6 +24,7 @@ def send_notification(
     attempt: Attempt, request: notify_pb2.SendNotificationRequest
 ) -> FanOut[notify_pb2.SendNotificationResponse]:
     """Render once for each recipient, and accept a delivery for each of their channels."""
+    requests.check_accepted(request)
     plan = store.opened().plans.pinned(attempt.operation_id, request)
     names: list[str] = []
     try:

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from chassis.database import insert_ignore
 from chassis.errors import AlreadyExists, FailedPrecondition
 from waybill.notify.v1 import notify_pb2
 
 from notify_service.references import template_not_found
-from notify_service.schema import SUBSCRIPTIONS, TEMPLATE_VERSIONS, TEMPLATES, now_us
+from notify_service.schema import SUBSCRIPTIONS, TEMPLATE_VERSIONS, TEMPLATES, insert_new, now_us
 
 _CURRENT = sa.select(TEMPLATES, TEMPLATE_VERSIONS.c.subject, TEMPLATE_VERSIONS.c.text, TEMPLATE_VERSIONS.c.html).join(
     TEMPLATE_VERSIONS,
@@ -33,7 +32,7 @@ class Templates:
         with self._engine.begin() as connection:
             version = 1 + _last_version(connection, template_id)
             row = {"template_id": template_id, "version": version, "create_time_us": now, "update_time_us": now}
-            if not connection.execute(insert_ignore(TEMPLATES, row, ["template_id"])).rowcount:
+            if not insert_new(connection, TEMPLATES, row, "template_id"):
                 raise AlreadyExists(
                     f"template {template_id!r} exists already",
                     reason="TEMPLATE_EXISTS",
