@@ -19,6 +19,7 @@ from google.rpc import code_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from waybill.admin.v1 import admin_pb2, admin_pb2_grpc
 from waybill.events.v1 import events_pb2, events_pb2_grpc
+from waybill.notify.v1 import notify_pb2, notify_pb2_grpc
 from waybill.operations.v1 import operations_pb2 as ops
 from waybill.reports.v1 import reports_pb2_grpc
 
@@ -220,6 +221,7 @@ class Reports(Servicer, reports_pb2_grpc.ReportsServiceServicer):
     async def RenderReport(self, request: Any, context: Any) -> Any:
         """A title `fail CODE` is refused with that code and two violations."""
         self.gateway.received.append(request)
+        self.gateway.metadata = dict(context.invocation_metadata())
         known = self.service.by_request_id.get(request.request_id)
         if request.request_id and known:
             return self.service.kept[known].answer(self.service.name)
@@ -229,6 +231,19 @@ class Reports(Servicer, reports_pb2_grpc.ReportsServiceServicer):
         kept = self.service.accept("reports.render_report", request, request_id=request.request_id)
         self.service.by_request_id[request.request_id] = kept.id
         return kept.answer(self.service.name)
+
+
+class Notify(Servicer, notify_pb2_grpc.NotifyServiceServicer):
+    async def BatchSendNotifications(self, request: Any, context: Any) -> Any:
+        """An item without a template is refused, the others are accepted."""
+        answer = notify_pb2.BatchSendNotificationsResponse()
+        for each in request.requests:
+            if each.template_id:
+                kept = self.service.accept("notify.send_notification", each)
+                answer.items.add().operation.CopyFrom(kept.answer(self.service.name))
+            else:
+                answer.items.add().error.CopyFrom(a_status(code_pb2.INVALID_ARGUMENT, "no template", "INVALID_REQUEST"))
+        return answer
 
 
 class Health(Servicer, health_pb2_grpc.HealthServicer):
@@ -243,6 +258,7 @@ class FakeGateway:
         self.service = FakeService(name, TASKS[name])
         self.health = health_pb2.HealthCheckResponse.SERVING
         self.received: list[Any] = []
+        self.metadata: dict[str, Any] = {}
         self.subscriptions = 0
         self.generation = 0
         self.target = ""
@@ -276,6 +292,8 @@ class FakeGateway:
         health_pb2_grpc.add_HealthServicer_to_server(Health(self), self._server)
         if self.service.name == "reports":
             reports_pb2_grpc.add_ReportsServiceServicer_to_server(Reports(self), self._server)
+        if self.service.name == "notify":
+            notify_pb2_grpc.add_NotifyServiceServicer_to_server(Notify(self), self._server)
         port = self._server.add_insecure_port(address)
         self.target = f"127.0.0.1:{port}"
         await self._server.start()

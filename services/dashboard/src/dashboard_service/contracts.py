@@ -1,42 +1,45 @@
 """What the services' contracts offer, read from their descriptors."""
 
 import importlib
-import importlib.util
-import pkgutil
 import re
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import waybill
 from chassis.errors import NotFound
 from google.longrunning import operations_pb2
-from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor, MethodDescriptor
 
 # Beside Waybill's own: the types that the details of a Status are packed in.
 _FURTHER = ("google.rpc.error_details_pb2",)
 _OPERATION = operations_pb2.Operation.DESCRIPTOR.full_name
-_INTERNAL_PACKAGE = "store"
 
 
 @cache
-def load() -> None:
-    """Import every contract, so that any payload of theirs can be printed."""
+def load() -> tuple[FileDescriptor, ...]:
+    """Import every contract, so that any payload of theirs can be printed; the files of Waybill's own."""
     for name in _FURTHER:
         importlib.import_module(name)
     # Namespace packages have no __init__.py, by which pkgutil would find what is below them.
-    for root in map(Path, waybill.__path__):
-        for found in sorted(root.rglob("*_pb2.py")):
-            importlib.import_module(".".join(("waybill", *found.relative_to(root).with_suffix("").parts)))
+    found = {
+        ".".join(("waybill", *path.relative_to(root).with_suffix("").parts))
+        for root in map(Path, waybill.__path__)
+        for path in root.rglob("*_pb2.py")
+    }
+    return tuple(importlib.import_module(name).DESCRIPTOR for name in sorted(found))
 
 
 @cache
 def work_methods(service: str) -> dict[str, MethodDescriptor]:
     """The unary methods of `waybill.<service>.v1` that accept work, by their exact names."""
-    package = f"waybill.{service}.v1"
-    if service == _INTERNAL_PACKAGE or not service.isidentifier() or importlib.util.find_spec(package) is None:
-        return {}
-    return {method.name: method for method in _methods(package) if _is_unary(method) and _accepts_work(method)}
+    methods = [
+        method
+        for file in load()
+        if file.package == f"waybill.{service}.v1"
+        for each in file.services_by_name.values()
+        for method in each.methods
+    ]
+    return {method.name: method for method in methods if _is_unary(method) and _accepts_work(method)}
 
 
 def resolve(service: str, name: str) -> MethodDescriptor:
@@ -57,14 +60,6 @@ def resolve(service: str, name: str) -> MethodDescriptor:
 def kebab(name: str) -> str:
     """`BatchSendNotifications` as `batch-send-notifications`."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name).lower()
-
-
-def _methods(package: str) -> Iterator[MethodDescriptor]:
-    for found in pkgutil.iter_modules(importlib.import_module(package).__path__):
-        if found.name.endswith("_pb2"):
-            descriptor = importlib.import_module(f"{package}.{found.name}").DESCRIPTOR
-            for each in descriptor.services_by_name.values():
-                yield from each.methods
 
 
 def _is_unary(method: MethodDescriptor) -> bool:

@@ -96,9 +96,10 @@ class Follower:
 
     def _found(self) -> None:
         log.info("events.following", of=self.gateway.service)
-        self.up = True
+        was_lost, self.up = self.up is False, True
         self._failures = 0
-        self.feed.publish(feeds.service_state(self.gateway.service, up=True))
+        if was_lost:
+            self.feed.publish(feeds.service_state(self.gateway.service, up=True))
 
     def _lost(self, error: grpc.RpcError) -> None:
         if self._stopped.is_set():
@@ -221,8 +222,9 @@ def catch_up(stream: Stream, gateway: Gateway, feed: Feed, cursor: str) -> None:
                     return
         except grpc.RpcError as error:
             if reason_of(rpc_status(error)) == CURSOR_EXPIRED:
-                stream.push(feeds.resync(gateway.service))
+                # Joined first: what is published after the browser is told reaches it.
                 feed.join(stream)
+                stream.push(feeds.resync(gateway.service))
                 return
         stream.wait_ended(CATCH_UP_PAUSE_SECONDS)
 

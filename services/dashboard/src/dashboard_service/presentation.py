@@ -87,9 +87,9 @@ def _error_details(status: status_pb2.Status) -> str:
 
 
 def wants_json() -> bool:
-    """Whether a program asks: anything under /api/, and the pages' own scripts."""
+    """Whether a program asks: anything under /api/, the pages' own scripts, a live stream."""
     best = request.accept_mimetypes.best_match(["text/html", "application/json"])
-    return request.path.startswith("/api/") or best == "application/json"
+    return request.path.startswith("/api/") or best != "text/html"
 
 
 def done(notice: str, to: str) -> ResponseReturnValue:

@@ -48,10 +48,13 @@ def stream() -> Response:
     """Open a stream from `Last-Event-ID` or `cursor` on; `panel` and its arguments name what is drawn."""
     start = cursors.decode(request.headers.get("Last-Event-ID") or request.args.get("cursor", ""), "Last-Event-ID")
     panel = _panel(request.args.get("panel", ""))
+    trace_id = request.args.get("trace", "")
+    if trace_id:
+        traces.check(trace_id)
     hub = current().hub
     opened = hub.open(start)
-    if request.args.get("trace"):
-        opened.on_end(traces.watch(request.args["trace"], partial(_span_arrived, opened, panel)))
+    if trace_id:
+        opened.on_end(traces.watch(trace_id, partial(_span_arrived, opened, panel)))
     frames = stream_with_context(_frames(opened, Position(start), panel))
     response = Response(frames, mimetype="text/event-stream")
     response.headers.update({"Cache-Control": "no-store", "X-Accel-Buffering": "no"})

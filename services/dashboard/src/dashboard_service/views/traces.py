@@ -32,7 +32,7 @@ def panel() -> str:
 
 def watch(trace_id: str, arrived: Callable[[], object]) -> Callable[[], object]:
     """Call `arrived` for each span that comes, until the function returned here is called."""
-    call = _stub().WatchTrace(traces_pb2.WatchTraceRequest(trace_id=_checked(trace_id)))
+    call = _stub().WatchTrace(traces_pb2.WatchTraceRequest(trace_id=trace_id))
 
     def read() -> None:
         try:
@@ -43,6 +43,12 @@ def watch(trace_id: str, arrived: Callable[[], object]) -> Callable[[], object]:
 
     threading.Thread(target=read, name=f"watch-{trace_id}", daemon=True).start()
     return call.cancel
+
+
+def check(trace_id: str) -> None:
+    """Raise what is wrong with the id, or that no traces are kept."""
+    _checked(trace_id)
+    _stub()
 
 
 def _values(trace_id: str) -> dict[str, Any]:

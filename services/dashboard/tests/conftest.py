@@ -1,0 +1,74 @@
+"""What the tests of the dashboard share: gateways in memory, and the application over them."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+from chassis.settings import WaybillSettings
+from dashboard_service import clients
+from dashboard_service.context import KEY
+from dashboard_service.settings import DashboardSettings
+from dashboard_service.web import create_app
+from flask.testing import FlaskClient
+from werkzeug.serving import make_server
+
+from services.dashboard.tests.fake_gateway import FakeGateways
+from services.dashboard.tests.live_client import LiveClient
+
+
+@pytest.fixture
+def fakes() -> Iterator[FakeGateways]:
+    with FakeGateways() as gateways:
+        yield gateways
+
+
+@pytest.fixture
+def settings(fakes):
+    """The dashboard in front of the fake gateways, with no trace receiver."""
+    return DashboardSettings(waybill=WaybillSettings(routes=fakes.routes), traces_target="", max_streams=4)
+
+
+@pytest.fixture
+def app(settings):
+    connected = clients.connect(settings)
+    application = create_app(settings, connected)
+    yield application
+    application.extensions[KEY].hub.stop()
+    connected.close()
+
+
+@pytest.fixture
+def hub(app):
+    """The live hub, following every service."""
+    hub = app.extensions[KEY].hub
+    hub.start()
+    return hub
+
+
+@pytest.fixture
+def browser(app) -> FlaskClient:
+    """A client that keeps cookies, as browsers do."""
+    return app.test_client()
+
+
+@pytest.fixture
+def address(app, hub) -> Iterator[str]:
+    """The application over real HTTP."""
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    hub.stop()
+    server.shutdown()
+    thread.join()
+
+
+@pytest.fixture
+def live(address):
+    """Live streams, as a browser opens them."""
+
+    def open_stream(query="changes=all", last_id=""):
+        return LiveClient(f"{address}/live?{query}", last_id)
+
+    return open_stream
