@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import hashlib
 import os
 import pwd
 import shutil
@@ -13,14 +14,18 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import grpc
 import pytest
 import sqlalchemy as sa
 from aiosmtpd.smtp import SMTP, AuthResult
 from chassis.database import open_database
+from chassis.errors import NotFound
+from chassis.statuses import STATUS_DETAILS_KEY, to_status
 from notify_service.schema import METADATA
 from notify_service.settings import NotifySettings
 from notify_service.store import Store
 from waybill.notify.v1 import notify_pb2
+from waybill.reports.v1 import reports_pb2, reports_pb2_grpc
 
 SECRET = "whsec_" + base64.b64encode(b"a secret of thirty-two bytes....").decode()
 CERTIFICATE = Path(__file__).parent / "certificates" / "server.pem"
@@ -303,3 +308,51 @@ def _serving(server):
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+class FakeReports(reports_pb2_grpc.ReportsServiceServicer):
+    """Holds reports that a test adds, and serves them as the contract says."""
+
+    def __init__(self):
+        self.reports, self.contents = {}, {}
+
+    def add(self, report_id, content, **given):
+        fields = {
+            "filename": f"{report_id}.pdf",
+            "media_type": "application/pdf",
+            "size_bytes": len(content),
+            "sha256": hashlib.sha256(content).hexdigest(),
+        }
+        self.reports[report_id] = reports_pb2.Report(report_id=report_id, **{**fields, **given})
+        self.contents[report_id] = content
+
+    async def GetReport(self, request, context):
+        if request.report_id not in self.reports:
+            error = NotFound(f"report {request.report_id!r} does not exist", reason="REPORT_NOT_FOUND")
+            status = to_status(error, "reports")
+            context.set_trailing_metadata(((STATUS_DETAILS_KEY, status.SerializeToString()),))
+            await context.abort(error.code, error.message)
+        return self.reports[request.report_id]
+
+    async def DownloadReport(self, request, context):
+        content = self.contents[request.report_id]
+        yield reports_pb2.DownloadReportResponse(report=self.reports[request.report_id], chunk=content[:1_000])
+        for begin in range(1_000, len(content), 1_000):
+            yield reports_pb2.DownloadReportResponse(chunk=content[begin : begin + 1_000])
+
+
+@pytest.fixture
+def reports(loop_thread):
+    """The fake, served; `reports.address` is where."""
+    fake = FakeReports()
+
+    async def serve():
+        server = grpc.aio.server()
+        reports_pb2_grpc.add_ReportsServiceServicer_to_server(fake, server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        return server, f"127.0.0.1:{port}"
+
+    server, fake.address = loop_thread.run(serve())
+    yield fake
+    loop_thread.run(server.stop(None))

@@ -17,7 +17,7 @@ from notify_service.clients import Reports
 from notify_service.mail import Mailer, mailer
 from notify_service.messages import File, Mail
 from notify_service.posting import Poster
-from notify_service.recipients import SEALED_PREFIX
+from notify_service.recipients import SEALED_PREFIX, url_problem
 from notify_service.settings import NotifySettings
 from notify_service.store import Store
 
@@ -51,6 +51,8 @@ class Dispatch:
         url = message.channel.webhook.url
 
         def send() -> str:
+            if problem := url_problem(url):
+                raise PermanentError(f"the webhook's URL {problem}", reason="WEBHOOK_URL_INVALID")
             body, now = webhooks.payload(message), datetime.now(UTC)
             headers = webhooks.headers(attempt.effect_id, self._secret(message), body, now)
             answer = self._poster.post(url, headers, body)
