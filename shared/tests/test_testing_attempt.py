@@ -21,7 +21,7 @@ def a_task(name="test.load_crate"):
     return SimpleNamespace(
         name=name,
         policy=RetryPolicy(),
-        queue="test.default",
+        queue_name="test.default",
         default_priority=ops.PRIORITY_NORMAL,
         retention=None,
     )

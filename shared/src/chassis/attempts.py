@@ -24,7 +24,7 @@ from chassis.errors import Cancelled, DeadlineExceeded, PermanentError
 from chassis.logging import bound, get_logger
 from chassis.retries import Failure, Retry, decide
 from chassis.statuses import reason_of, task_failure
-from chassis.store_calls import AttemptError, Begun, Settlement
+from chassis.store_calls import AttemptError, Begun, Call, Settlement
 from chassis.telemetry import SpanContext, use_span
 
 if TYPE_CHECKING:
@@ -53,7 +53,10 @@ class DrainRequested(Exception):
 
 @dataclass(frozen=True, slots=True)
 class FanOut(Generic[M]):
-    """Returned by a task that accepted children: the operation succeeds with `response` when all of them have ended."""
+    """Returned by a task that accepted children: the operation succeeds with `response` when all of them have ended.
+
+    `children` is for the reader of the task; the store counts those that it accepted, in earlier attempts too.
+    """
 
     response: M
     children: int
@@ -106,27 +109,26 @@ class Attempt:
         self._stop = threading.Event()
         self._stop_error: Exception | None = None
         self._reported = (-1, "")
-        self._reported_at = 0.0
+        self._asked_at = time.monotonic()
 
     def progress(self, percent: int, message: str = "") -> None:
         """Report how far the work is: 0 to 100, and what is being done. Raises as `check` does."""
         percent = min(100, max(0, percent))
-        now = time.monotonic()
-        repeated = self._reported[0] == percent and now - self._reported_at < PROGRESS_INTERVAL_SECONDS
-        if (percent, message) == self._reported or repeated:
+        same_percent, since = percent == self._reported[0], time.monotonic() - self._asked_at
+        if (percent, message) == self._reported or (same_percent and since < PROGRESS_INTERVAL_SECONDS):
             return self.check()
-        self._report(percent, message, now)
-        return None
+        self._raise_if_over()
+        report = store_calls.progress(self.operation_id, self.token, percent, message[:MAX_ERROR_MESSAGE])
+        if self._asks(report):
+            self._reported = (percent, message)
+        return self._raise_if_over()
 
     def check(self) -> None:
         """Raise Cancelled when a client asked for it, DeadlineExceeded past the deadline, FencedOff when taken over."""
-        if self._stop.is_set() and self._stop_error is not None:
-            raise self._stop_error
-        if datetime.now(UTC) >= self.deadline:
-            raise DeadlineExceeded("the attempt has used up its timeout", reason="ATTEMPT_TIMEOUT")
-        if time.monotonic() - self._reported_at >= CHECK_INTERVAL_SECONDS:
-            percent, message = self._reported
-            self._report(max(percent, 0), message, time.monotonic())
+        self._raise_if_over()
+        if time.monotonic() - self._asked_at >= CHECK_INTERVAL_SECONDS:
+            self._asks(store_calls.ask(self.operation_id, self.token))
+            self._raise_if_over()
 
     def accept(
         self,
@@ -158,22 +160,25 @@ class Attempt:
     def stopped(self) -> Exception | None:
         return self._stop_error
 
-    def _report(self, percent: int, message: str, now: float) -> None:
+    def _raise_if_over(self) -> None:
+        if self._stop.is_set() and self._stop_error is not None:
+            raise self._stop_error
+        if datetime.now(UTC) >= self.deadline:
+            raise DeadlineExceeded("the attempt has used up its timeout", reason="ATTEMPT_TIMEOUT")
+
+    def _asks(self, call: Call[int]) -> bool:
+        """Hear from the store whether to go on; False when it is out of reach, which stops nobody."""
+        self._asked_at = time.monotonic()
         try:
-            answer = self.app.store.run(
-                store_calls.progress(self.operation_id, self.token, percent, message[:MAX_ERROR_MESSAGE])
-            )
-        except RedisError:
-            log.warning("progress.unreported", percent=percent)
-            self._reported_at = now
-            return
-        self._reported, self._reported_at = (percent, message), now
+            answer = self.app.store.run(call)
+        except RedisError as error:
+            log.warning("attempt.unheard", error=str(error))
+            return False
         if answer == store_calls.LOST:
             self.stop(FencedOff())
         elif answer == store_calls.CANCEL_REQUESTED:
             self.stop(Cancelled("a client asked for cancellation"))
-        if self._stop_error is not None:
-            raise self._stop_error
+        return True
 
 
 def run_attempt(task: OperationTask, item: WorkItem) -> None:
@@ -245,9 +250,9 @@ def payload_of(task: OperationTask, record: store_pb2.OperationRecord) -> Messag
 
 def success(attempt: Attempt, answer: Message | FanOut[Any] | None) -> Settlement:
     """The settlement of an attempt whose task returned. Raises PermanentError for a result above the limit."""
-    children, response, outcome = 0, answer, ops.ATTEMPT_OUTCOME_SUCCEEDED
+    response, outcome = answer, ops.ATTEMPT_OUTCOME_SUCCEEDED
     if isinstance(answer, FanOut):
-        children, response, outcome = answer.children, answer.response, ops.ATTEMPT_OUTCOME_FANNED_OUT
+        response, outcome = answer.response, ops.ATTEMPT_OUTCOME_FANNED_OUT
     packed = AnyMessage()
     packed.Pack(cast("Message", response) if response is not None else Empty())
     result = packed.SerializeToString()
@@ -256,7 +261,7 @@ def success(attempt: Attempt, answer: Message | FanOut[Any] | None) -> Settlemen
         raise PermanentError(
             f"the result has {len(result)} bytes, more than the limit of {limit}", reason="RESULT_TOO_LARGE"
         )
-    return Settlement(attempt.operation_id, attempt.token, outcome, children=children, result=result)
+    return Settlement(attempt.operation_id, attempt.token, outcome, result=result)
 
 
 def failure(task: OperationTask, attempt: Attempt, error: Exception) -> Settlement:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from externalscaler import externalscaler_pb2_grpc
 from google.longrunning import operations_pb2_grpc
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
-HOUSEKEEPING_SECONDS: Final = store_calls.HOUSEKEEPING_INTERVAL.total_seconds()
-
 Registration = tuple[Callable[[Any, Any], None], Any]
 
 
@@ -50,6 +48,7 @@ def standard_servicers(gateway: Gateway) -> list[Registration]:
 
 async def keep_house(gateway: Gateway) -> None:
     """Promote, expire, rescue and trim, also while no worker runs. Raises RedisError in an outage."""
+    pause = store_calls.housekeeping_interval(gateway.app.lease).total_seconds()
     while True:
         done = await gateway.store.run(store_calls.housekeeping(lease=gateway.app.lease))
         if done is not None and (done.rescued or done.reconciled or done.leases_granted):
@@ -59,4 +58,4 @@ async def keep_house(gateway: Gateway) -> None:
                 reconciled=done.reconciled,
                 leases_granted=done.leases_granted,
             )
-        await asyncio.sleep(HOUSEKEEPING_SECONDS)
+        await asyncio.sleep(pause)

@@ -174,9 +174,10 @@ class Keeper(threading.Thread):
 
     def run(self) -> None:
         renew_every = self._intake.lease.total_seconds() / 3
-        while not self._done.wait(min(TICK_SECONDS, renew_every)):
+        house_every = store_calls.housekeeping_interval(self._intake.lease).total_seconds()
+        while not self._done.wait(min(TICK_SECONDS, house_every)):
             self._every("renew", renew_every, self._intake.renew)
-            self._every("housekeeping", store_calls.HOUSEKEEPING_INTERVAL.total_seconds(), self._keep_house)
+            self._every("housekeeping", house_every, self._keep_house)
             self._every("heartbeat", HEARTBEAT_SECONDS, self.beat)
 
     def stop(self) -> None:

@@ -112,8 +112,6 @@ class Operations:
         (answer,) = await self.store.run(store_calls.cancel([operation_id]))
         if answer.verdict == "unknown":
             raise unknown_operation(self.service, operation_id)
-        if answer.children:
-            await self.store.run(store_calls.cancel(answer.children))
 
     async def _first(self, operation_id: str) -> operations_pb2.Operation:
         """The operation of an earlier request; only its name once it is kept no longer."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, Generic, TypeVar
 
-from waybill.operations.v1 import operations_pb2 as ops
 from waybill.store.v1 import store_pb2
 
 R = TypeVar("R")
@@ -230,18 +229,14 @@ class Settlement:
     outcome: int
     #: Before the next attempt; only for RETRIED.
     delay: timedelta = timedelta(0)
-    #: Only for FANNED_OUT.
-    children: int = 0
     #: Serialized google.protobuf.Any; for SUCCEEDED and FANNED_OUT.
     result: bytes = b""
     error: AttemptError | None = None
 
     def arguments(self) -> tuple[str | bytes | int, ...]:
-        fanned_out = self.outcome == ops.ATTEMPT_OUTCOME_FANNED_OUT
-        number = self.children if fanned_out else microseconds(self.delay)
         error = self.error or _NO_ERROR
         return (
-            *(self.operation_id, self.token, self.outcome, number, self.result),
+            *(self.operation_id, self.token, self.outcome, microseconds(self.delay), self.result),
             *(error.code, error.message, error.reason, error.status),
         )
 
@@ -279,12 +274,17 @@ class Housekeeping:
     leases_granted: int = 0
 
 
+def housekeeping_interval(lease: timedelta) -> timedelta:
+    """How often it is done: often enough that a third of a lease without it means that nobody was there."""
+    return min(HOUSEKEEPING_INTERVAL, lease / 6)
+
+
 def housekeeping(
-    *, interval: timedelta = HOUSEKEEPING_INTERVAL, lease: timedelta = LEASE, limit: int = 200, reconcile: int = 50
+    *, interval: timedelta | None = None, lease: timedelta = LEASE, limit: int = 200, reconcile: int = 50
 ) -> Call[Housekeeping | None]:
     """Answers None when another process has just done it."""
     arguments = [
-        interval // timedelta(milliseconds=1),
+        (interval or housekeeping_interval(lease)) // timedelta(milliseconds=1),
         microseconds(lease),
         microseconds(EVENT_RETENTION),
         limit,
@@ -295,24 +295,24 @@ def housekeeping(
 
 @dataclass(frozen=True, slots=True)
 class Cancellation:
-    """cancelled, requested, final or unknown; and the children that the cancellation should reach too."""
+    """cancelled, requested (an attempt runs and is told), final or unknown."""
 
     verdict: str
-    children: list[str] = field(default_factory=list)
 
 
 def cancel(operation_ids: Sequence[str]) -> Call[list[Cancellation]]:
-    """Ask for the cancellation of each. Ended operations stay as they are."""
-
-    def read(answer: Any) -> list[Cancellation]:
-        return [Cancellation(item[0].decode(), [child.decode() for child in item[1:]]) for item in answer]
-
-    return Call("cancel", list(operation_ids), read)
+    """Cancel each and all that it fanned out to. Ended operations stay as they are."""
+    return Call("cancel", list(operation_ids), lambda answer: [Cancellation(verdict.decode()) for verdict in answer])
 
 
 def progress(operation_id: str, token: str, percent: int, message: str) -> Call[int]:
     """Answers RENEWED, CANCEL_REQUESTED or LOST."""
     return Call("progress", [operation_id, token, percent, message], int)
+
+
+def ask(operation_id: str, token: str) -> Call[int]:
+    """Whether the attempt may go on; answers as `progress` does and reports nothing."""
+    return Call("progress", [operation_id, token, "", ""], int)
 
 
 def publish(events: Sequence[tuple[str, str, bytes]]) -> Call[list[bool]]:

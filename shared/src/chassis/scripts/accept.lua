@@ -1,6 +1,6 @@
 -- Accept operations: idempotency key, operation, event, place in the queue, each operation atomic by itself.
 -- ARGV: stride, idempotency time (ms), queue bound (0: none), then per operation the fields below.
--- Returns per operation {verdict, id}: 'accepted', 'same' (id of the first), 'reused', 'full', 'orphan' (its parent runs no more).
+-- Returns per operation {verdict, id}: 'accepted', 'same' (id of the first), 'reused', 'full', 'orphan' (its parent runs no more, or is to end).
 local STRIDE = tonumber(ARGV[1])
 local answers = {}
 for base = 4, #ARGV, STRIDE do
@@ -18,7 +18,10 @@ for base = 4, #ARGV, STRIDE do
       answer = string.sub(first, 1, 36)
     end
   end
-  if verdict == 'accepted' and parent ~= '' and redis.call('HGET', op_key(parent), 'st') ~= RUNNING then verdict = 'orphan' end
+  if verdict == 'accepted' and parent ~= '' then
+    local f = redis.call('HMGET', op_key(parent), 'st', 'cn', 'fan')
+    if f[1] ~= RUNNING or f[2] == '1' or f[3] == '1' then verdict = 'orphan' end
+  end
   if verdict == 'accepted' and bound > 0 then
     local depth = 0
     for p = 1, 3 do depth = depth + redis.call('ZCARD', queue_key(queue, p)) end

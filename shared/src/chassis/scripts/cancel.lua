@@ -1,25 +1,22 @@
--- Cancel operations. ARGV: ids. Returns per operation {verdict, child ids...}:
+-- Cancel operations and all that they fanned out to. ARGV: ids. Returns per operation:
 -- 'cancelled', 'requested' (an attempt runs and is told), 'final' (it has ended), 'unknown'.
-local answers = {}
-for _, id in ipairs(ARGV) do
+local function cancel(id)
   local f = redis.call('HMGET', op_key(id), 'st', 'fan')
-  local answer
-  if not f[1] then
-    answer = {'unknown'}
-  elseif is_final(f[1]) then
-    answer = {'final'}
-  elseif f[1] == RUNNING and f[2] ~= '1' then
+  if not f[1] then return 'unknown' end
+  if is_final(f[1]) then return 'final' end
+  local verdict = 'cancelled'
+  if f[1] == RUNNING and f[2] ~= '1' then
     redis.call('HSET', op_key(id), 'cn', '1')
     emit('cancel_requested', id)
-    answer = {'requested'}
+    verdict = 'requested'
   else
     set_error(id, CANCELLED_CODE, 'cancelled by a client', 'CANCELLED', '')
     finish(id, CANCELLED, 'cancelled', {'ec', CANCELLED_CODE, 'em', 'cancelled by a client'})
-    answer = {'cancelled'}
   end
-  if answer[1] ~= 'final' then
-    for _, child in ipairs(redis.call('SMEMBERS', P .. 'kids:' .. id)) do answer[#answer + 1] = child end
-  end
-  answers[#answers + 1] = answer
+  for _, child in ipairs(redis.call('SMEMBERS', P .. 'kids:' .. id)) do cancel(child) end
+  return verdict
 end
+
+local answers = {}
+for i, id in ipairs(ARGV) do answers[i] = cancel(id) end
 return answers

@@ -36,10 +36,12 @@ for _, queue in ipairs(queues) do
   end
 end
 
+-- Each round of ten turns begins one queue further, so that every queue has its share of every priority.
 local function take(turn)
+  local first = turn % 10 + math.floor(turn / 10)
   for _, priority in ipairs(OTHERS[TURNS[turn % 10 + 1]]) do
     for i = 1, #queues do
-      local queue = queues[(turn + i) % #queues + 1]
+      local queue = queues[(first + i) % #queues + 1]
       local slot = queue .. ':' .. priority
       if left[slot] > 0 then
         left[slot] = left[slot] - 1

@@ -40,10 +40,10 @@ if redis.call('XTRIM', P .. 'events', 'MINID', '~', cut) > 0 then redis.call('SE
 
 -- Safety net: a QUEUED operation that is in no queue, not leased and not parked goes back. A few at a time, in turn.
 local reconciled = 0
-local position = redis.call('GET', P .. 'hk:position') or '-inf'
-local page = redis.call('ZRANGEBYSCORE', P .. 'ops', position, '+inf', 'WITHSCORES', 'LIMIT', 0, tonumber(ARGV[5]))
-for i = 1, #page, 2 do
-  local id = page[i]
+-- The position is a rank: many operations may have been accepted at one instant.
+local reconcile, position = tonumber(ARGV[5]), tonumber(redis.call('GET', P .. 'hk:rank') or '0')
+local page = redis.call('ZRANGE', P .. 'ops', position, position + reconcile - 1)
+for _, id in ipairs(page) do
   local f = redis.call('HMGET', op_key(id), 'st', 'q', 'pr', 'task', 'qt')
   if not f[1] then
     redis.call('ZREM', P .. 'ops', id)
@@ -53,6 +53,6 @@ for i = 1, #page, 2 do
     reconciled = reconciled + 1
   end
 end
-redis.call('SET', P .. 'hk:position', (#page == 2 * tonumber(ARGV[5])) and page[#page] or '-inf')
+redis.call('SET', P .. 'hk:rank', (#page == reconcile) and position + reconcile or 0)
 
 return {promoted, #expired, #overdue, #deleted, reconciled, granted}

@@ -102,7 +102,7 @@ finish = function(id, state, verb, more)
   leave_waiting(id)
   unlease(id)
   redis.call('HSET', key, 'st', state, 'et', now)
-  redis.call('HDEL', key, 'due', 'fan')
+  redis.call('HDEL', key, 'due', 'fan', 'cn')
   local f = redis.call('HMGET', key, 'q', 'ks', 'kf', 'par')
   redis.call('ZADD', P .. 'finished', now + tonumber((state == FAILED) and f[3] or f[2]), id)
   if state == FAILED then redis.call('ZADD', P .. 'dead', now, id) end
@@ -121,7 +121,7 @@ local function end_attempt(id, outcome)
   local f = redis.call('HMGET', key, 'at', 'err', 'ec', 'em', 'er')
   local n = f[1]
   redis.call('HSET', key, 'a' .. n .. 'z', string.format('%.0f', now) .. '|' .. outcome)
-  if outcome ~= OUT_SUCCEEDED and outcome ~= OUT_FANNED_OUT and f[3] then
+  if outcome ~= OUT_SUCCEEDED and outcome ~= OUT_FANNED_OUT and outcome ~= OUT_RETURNED and f[3] then
     redis.call('HSET', key, 'a' .. n .. 'e', f[2] or '', 'a' .. n .. 'c', f[3] .. '|' .. (f[5] or '') .. '|' .. (f[4] or ''))
   end
 end
@@ -148,6 +148,7 @@ local function lose(id)
   local fields = attempt_fields(id, OUT_LOST)
   close_span(id)
   if f[4] == '1' then
+    set_error(id, CANCELLED_CODE, 'cancelled by a client', 'CANCELLED', '')
     finish(id, CANCELLED, 'cancelled', fields)
   elseif tonumber(f[2]) >= tonumber(f[3]) then
     set_error(id, UNAVAILABLE, 'the worker died ' .. f[2] .. ' times', 'WORKER_LOST', '')

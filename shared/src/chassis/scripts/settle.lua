@@ -1,4 +1,4 @@
--- The one way out of RUNNING. ARGV: stride, then per attempt: id, token, outcome, delay (µs) or number of children,
+-- The one way out of RUNNING. ARGV: stride, then per attempt: id, token, outcome, delay (µs),
 -- result, error code, error message, error reason, error status.
 -- Returns per attempt the state it led to, or 'stale' when the token is not the current attempt's.
 local STRIDE = tonumber(ARGV[1])
@@ -16,8 +16,10 @@ local function give_back(id)
   emit('returned', id, fields)
 end
 
-local function fan_out(id, children, result)
+-- What the store has accepted is counted, not what the task says: a wrong number would hang the parent or end it early.
+local function fan_out(id, result)
   local key = op_key(id)
+  local children = redis.call('SCARD', P .. 'kids:' .. id)
   end_attempt(id, OUT_FANNED_OUT)
   local fields = attempt_fields(id, OUT_FANNED_OUT)
   unlease(id)
@@ -35,7 +37,7 @@ local function settle(id, outcome, number, result)
   if cancelled and outcome ~= OUT_SUCCEEDED then outcome = OUT_CANCELLED end
   if outcome == OUT_RETURNED then return give_back(id) end
   if outcome == OUT_LOST then return lose(id) end
-  if outcome == OUT_FANNED_OUT then return fan_out(id, number, result) end
+  if outcome == OUT_FANNED_OUT then return fan_out(id, result) end
   if outcome == OUT_CANCELLED then
     set_error(id, CANCELLED_CODE, 'cancelled by a client', 'CANCELLED', '')
   end
