@@ -146,13 +146,17 @@ async def test_refused_settings_fail_the_stack_at_once(spec):
 @in_a_loop
 async def test_a_process_that_never_becomes_ready_is_named(spec):
     """The limit of the start names who was late, and only them."""
-    late = ProcessSpec("late", spec("late").command, dict(os.environ), Stage.WORKER, never)
-    supervisor = Supervisor([spec("early"), late])
+    early, late = (replace(spec("early"), is_ready=always), replace(spec("late"), is_ready=never))
+    supervisor = Supervisor([early, late])
 
     with pytest.raises(NotReadyError, match=r"not ready within 2 s: late$"):
         await supervisor.start(timedelta(seconds=2))
 
     await supervisor.drain(GRACE)
+
+
+async def always(_pid):
+    return True
 
 
 async def never(_pid):
@@ -161,13 +165,18 @@ async def never(_pid):
 
 @in_a_loop
 async def test_a_process_that_says_when_it_is_ready_is_waited_for(spec):
-    """Ready is what has written the line, again after each start."""
-    said, silent = replace(spec("said"), says="up"), replace(spec("silent"), says="something else")
-    supervisor = Supervisor([said, silent])
+    """Ready is what has written the line."""
+    journal = Journal()
+    specs = [replace(spec("said"), says="up"), replace(spec("silent"), says="something else")]
+    supervisor = Supervisor(specs, observer=journal)
+    said, silent = supervisor.statuses
+    starting = asyncio.create_task(supervisor.start())
 
-    with pytest.raises(NotReadyError, match=r": silent$"):
-        await supervisor.start(timedelta(seconds=2))
+    await journal.until(lambda: said.state is ProcessState.READY)
 
+    assert silent.state is ProcessState.STARTING
+    starting.cancel()
+    await asyncio.gather(starting, return_exceptions=True)
     await supervisor.drain(GRACE)
 
 
@@ -227,7 +236,7 @@ async def test_kill_ends_everything_during_a_drain(spec):
 @in_a_loop
 async def test_a_drain_during_the_start_ends_what_was_started(spec):
     """Ctrl-C before the stack is ready leaves nothing behind."""
-    supervisor = Supervisor([ProcessSpec("one", spec("one").command, dict(os.environ), Stage.WORKER, never)])
+    supervisor = Supervisor([replace(spec("one"), is_ready=never)])
     starting = asyncio.create_task(supervisor.start())
     await asyncio.sleep(0)
 
