@@ -10,9 +10,14 @@ from dashboard_service.context import KEY
 from dashboard_service.settings import DashboardSettings
 from dashboard_service.web import create_app
 from flask.testing import FlaskClient
+from google.rpc import code_pb2
+from waybill.admin.v1 import admin_pb2
+from waybill.reports.v1 import reports_pb2
 from werkzeug.serving import make_server
 
 from services.dashboard.tests.fake_gateway import FakeGateways
+from services.dashboard.tests.fake_service import a_status
+from services.dashboard.tests.forms import HOSTILE
 from services.dashboard.tests.live_client import LiveClient
 
 
@@ -72,3 +77,31 @@ def live(address):
         return LiveClient(f"{address}/live?{query}", last_id)
 
     return open_stream
+
+
+@pytest.fixture
+def reports(fakes):
+    return fakes["reports"].service
+
+
+@pytest.fixture
+def hostile(fakes, reports):
+    """An operation that failed with hostile text wherever a client or a task can put some."""
+    reports.tasks[HOSTILE] = HOSTILE
+    reports.workers[HOSTILE] = admin_pb2.Worker(
+        name=HOSTILE, pool=HOSTILE, concurrency=1, queues=[HOSTILE], version=HOSTILE, tasks=[HOSTILE]
+    )
+    request = reports_pb2.RenderReportRequest(title=HOSTILE, facts={HOSTILE: HOSTILE})
+    error = a_status(code_pb2.FAILED_PRECONDITION, HOSTILE, HOSTILE, **{HOSTILE: HOSTILE})
+
+    def make():
+        kept = reports.accept(HOSTILE, request, labels={HOSTILE: HOSTILE}, request_id=HOSTILE, parent=HOSTILE)
+        reports.begin(kept, HOSTILE)
+        reports.progress(kept, 5, HOSTILE)
+        reports.fail(kept, error)
+        running = reports.accept(HOSTILE, request, labels={HOSTILE: HOSTILE})
+        reports.begin(running, HOSTILE)
+        reports.progress(running, 5, HOSTILE)
+        return kept, running
+
+    return fakes.do(make)

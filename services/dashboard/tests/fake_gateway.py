@@ -8,22 +8,20 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
-from functools import partial
 from typing import Any, Self
 
 import grpc
 from chassis.statuses import STATUS_DETAILS_KEY, status_code
-from google.longrunning import operations_pb2, operations_pb2_grpc
-from google.protobuf import empty_pb2
-from google.rpc import code_pb2, status_pb2
+from google.longrunning import operations_pb2_grpc
+from google.rpc import status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from waybill.admin.v1 import admin_pb2, admin_pb2_grpc
+from waybill.admin.v1 import admin_pb2_grpc
 from waybill.events.v1 import events_pb2, events_pb2_grpc
-from waybill.notify.v1 import notify_pb2, notify_pb2_grpc
-from waybill.operations.v1 import operations_pb2 as ops
+from waybill.notify.v1 import notify_pb2_grpc
 from waybill.reports.v1 import reports_pb2_grpc
 
-from services.dashboard.tests.fake_service import FakeService, Kept, a_status
+from services.dashboard.tests import fake_servicers
+from services.dashboard.tests.fake_service import FakeService
 
 TASKS = {
     "metrics": {"metrics.apply_samples": "metrics.ingest", "metrics.evaluate_rules": "metrics.rules"},
@@ -35,220 +33,6 @@ TASKS = {
     "reports": {"reports.render_report": "reports.default", "reports.render_bulk": "reports.bulk"},
 }
 HEARTBEAT_SECONDS = 15.0
-
-
-class Refused(Exception):
-    """Carries the Status that a call is answered with."""
-
-    def __init__(self, status: status_pb2.Status) -> None:
-        super().__init__(status.message)
-        self.status = status
-
-
-class Servicer:
-    """What all servicers share: the service, and errors as Status."""
-
-    def __init__(self, gateway: "FakeGateway") -> None:
-        self.gateway = gateway
-        self.service = gateway.service
-
-    def find(self, name: str) -> Kept:
-        kept = self.service.kept.get(name.rpartition("/")[2])
-        if kept is None or name != f"operations/{self.service.name}/{kept.id}":
-            raise Refused(a_status(code_pb2.NOT_FOUND, f"{name} does not exist", "OPERATION_NOT_FOUND"))
-        return kept
-
-
-class Operations(Servicer, operations_pb2_grpc.OperationsServicer):
-    async def GetOperation(self, request: Any, context: Any) -> Any:
-        return self.find(request.name).answer(self.service.name)
-
-    async def ListOperations(self, request: Any, context: Any) -> Any:
-        wanted = dict(term.split("=", 1) for term in request.filter.split(" AND ") if term)
-        found = [each for each in self.service.newest_first() if _matches(each, wanted)]
-        start, size = int(request.page_token or 0), request.page_size or 50
-        context.set_trailing_metadata((("waybill-cursor", self.gateway.cursor),))
-        answer = operations_pb2.ListOperationsResponse()
-        for each in found[start : start + size]:
-            answer.operations.append(each.answer(self.service.name))
-        answer.next_page_token = str(start + size) if start + size < len(found) else ""
-        return answer
-
-    async def CancelOperation(self, request: Any, context: Any) -> Any:
-        self.service.cancel(self.find(request.name))
-        return empty_pb2.Empty()
-
-
-class Events(Servicer, events_pb2_grpc.EventServiceServicer):
-    async def Subscribe(self, request: Any, context: Any) -> AsyncIterator[events_pb2.SubscribeResponse]:
-        self.gateway.subscriptions += 1
-        position = int(request.cursor.partition("-")[0]) if request.cursor else len(self.service.log)
-        if not self.service.first_kept <= position <= len(self.service.log):
-            raise Refused(a_status(code_pb2.OUT_OF_RANGE, "that is kept no longer", "CURSOR_EXPIRED"))
-        yield events_pb2.SubscribeResponse(cursor=f"{position}-0")
-        generation = self.gateway.generation
-        while True:
-            for event in self.service.log[position:]:
-                position += 1
-                yield events_pb2.SubscribeResponse(event=event, cursor=f"{position}-0")
-            async with self.service.changed:
-                await self.service.changed.wait_for(partial(self.gateway.has_news, position, generation))
-            if self.gateway.generation != generation:
-                raise Refused(a_status(code_pb2.UNAVAILABLE, "the gateway is draining", "DRAINING"))
-
-
-class Queues(Servicer, admin_pb2_grpc.QueueServiceServicer):
-    async def ListQueues(self, request: Any, context: Any) -> Any:
-        return admin_pb2.ListQueuesResponse(queues=[self.queue(name) for name in self.service.queues])
-
-    async def PauseQueue(self, request: Any, context: Any) -> Any:
-        self.service.paused.add(request.queue)
-        return self.queue(request.queue)
-
-    async def ResumeQueue(self, request: Any, context: Any) -> Any:
-        self.service.paused.discard(request.queue)
-        return self.queue(request.queue)
-
-    async def PurgeQueue(self, request: Any, context: Any) -> Any:
-        waiting = [each for each in self.service.in_state(ops.OPERATION_STATE_QUEUED) if _in(each, request.queue)]
-        for each in waiting:
-            self.service.cancel(each)
-        return admin_pb2.PurgeQueueResponse(cancelled=len(waiting))
-
-    def queue(self, name: str) -> admin_pb2.Queue:
-        due = [each for each in self.service.in_state(ops.OPERATION_STATE_QUEUED) if _in(each, name)]
-        later = self.service.in_state(ops.OPERATION_STATE_SCHEDULED, ops.OPERATION_STATE_RETRYING)
-        running = self.service.in_state(ops.OPERATION_STATE_RUNNING)
-        by_priority = {level: sum(each.metadata.priority == level for each in due) for level in (1, 2, 3)}
-        queue = admin_pb2.Queue(
-            name=name,
-            depth=len(due),
-            depth_low=by_priority[1],
-            depth_normal=by_priority[2],
-            depth_high=by_priority[3],
-            waiting=sum(_in(each, name) for each in later),
-            in_flight=sum(_in(each, name) for each in running),
-            paused=name in self.service.paused,
-            accept_rate=self.gateway.rate(name, "accepted"),
-            settle_rate=self.gateway.rate(name, "succeeded"),
-        )
-        if due:
-            oldest = min(each.metadata.create_time.ToNanoseconds() for each in due)
-            queue.oldest_age.FromNanoseconds(max(0, int(self.service.clock().timestamp() * 1e9) - oldest))
-        return queue
-
-
-class Workers(Servicer, admin_pb2_grpc.WorkerServiceServicer):
-    async def ListWorkers(self, request: Any, context: Any) -> Any:
-        return admin_pb2.ListWorkersResponse(workers=self.service.workers.values())
-
-    async def SetConcurrency(self, request: Any, context: Any) -> Any:
-        self.service.workers[request.worker].concurrency = request.concurrency
-        return self.service.workers[request.worker]
-
-    async def DrainWorker(self, request: Any, context: Any) -> Any:
-        self.service.workers[request.worker].draining = True
-        return self.service.workers[request.worker]
-
-
-class DeadLetters(Servicer, admin_pb2_grpc.DeadLetterServiceServicer):
-    async def ListDeadLetters(self, request: Any, context: Any) -> Any:
-        letters = [self.letter(each) for each in self.service.dead_letters()]
-        answer = admin_pb2.ListDeadLettersResponse(total=len(letters))
-        for name in sorted({each.group for each in letters}):
-            members = [each for each in letters if each.group == name]
-            task, _, reason = name.partition(" ")
-            group = answer.groups.add(group=name, task=task, reason=reason, count=len(members))
-            group.newest_time.CopyFrom(members[0].end_time)
-        start, size = int(request.page_token or 0), request.page_size or 50
-        shown = [each for each in letters if request.group in {"", each.group}]
-        answer.dead_letters.extend(shown[start : start + size])
-        answer.next_page_token = str(start + size) if start + size < len(shown) else ""
-        return answer
-
-    async def GetDeadLetter(self, request: Any, context: Any) -> Any:
-        kept = self.find(request.operation)
-        letter = self.letter(kept)
-        letter.request.CopyFrom(kept.metadata.request)
-        letter.attempt_log.extend(kept.metadata.attempts)
-        return letter
-
-    async def ReplayDeadLetter(self, request: Any, context: Any) -> Any:
-        known = self.service.by_request_id.get(request.request_id)
-        if request.request_id and known:
-            return self.service.kept[known].answer(self.service.name)
-        kept = self.replay(self.find(request.operation), request)
-        self.service.by_request_id[request.request_id] = kept.id
-        return kept.answer(self.service.name)
-
-    async def ReplayDeadLetters(self, request: Any, context: Any) -> Any:
-        letters = [each for each in self.service.dead_letters() if self.letter(each).group == request.group]
-        fresh = [each for each in reversed(letters) if not each.metadata.replayed_by][: request.limit or 1000]
-        replays = [self.replay(each, admin_pb2.ReplayDeadLetterRequest()) for each in fresh]
-        return admin_pb2.ReplayDeadLettersResponse(operations=[each.answer(self.service.name) for each in replays])
-
-    async def DiscardDeadLetter(self, request: Any, context: Any) -> Any:
-        self.service.discarded.add(self.find(request.operation).id)
-        return admin_pb2.DiscardDeadLetterResponse()
-
-    def replay(self, original: Kept, request: Any) -> Kept:
-        payload = request.edited_request if request.HasField("edited_request") else original.metadata.request
-        kept = self.service.accept(
-            original.metadata.task, replayed_from=f"operations/{self.service.name}/{original.id}", request=payload
-        )
-        original.metadata.replayed_by = f"operations/{self.service.name}/{kept.id}"
-        return kept
-
-    def letter(self, kept: Kept) -> admin_pb2.DeadLetter:
-        metadata = kept.metadata
-        reason = kept.error.details[0] if kept.error and kept.error.details else None
-        letter = admin_pb2.DeadLetter(
-            operation=f"operations/{self.service.name}/{kept.id}",
-            task=metadata.task,
-            queue=metadata.queue,
-            attempts=metadata.attempt,
-            error=kept.error,
-            create_time=metadata.create_time,
-            end_time=metadata.end_time,
-            trace_id=metadata.trace_id,
-            replayed_by=metadata.replayed_by,
-        )
-        letter.group = f"{metadata.task} {_reason(reason)}"
-        return letter
-
-
-class Reports(Servicer, reports_pb2_grpc.ReportsServiceServicer):
-    async def RenderReport(self, request: Any, context: Any) -> Any:
-        """A title `fail CODE` is refused with that code and two violations."""
-        self.gateway.received.append(request)
-        self.gateway.metadata = dict(context.invocation_metadata())
-        known = self.service.by_request_id.get(request.request_id)
-        if request.request_id and known:
-            return self.service.kept[known].answer(self.service.name)
-        if request.title.startswith("fail "):
-            code = code_pb2.Code.Value(request.title.removeprefix("fail "))
-            raise Refused(a_status(code, "no", "REFUSED", title="is wrong", sections="are missing"))
-        kept = self.service.accept("reports.render_report", request, request_id=request.request_id)
-        self.service.by_request_id[request.request_id] = kept.id
-        return kept.answer(self.service.name)
-
-
-class Notify(Servicer, notify_pb2_grpc.NotifyServiceServicer):
-    async def BatchSendNotifications(self, request: Any, context: Any) -> Any:
-        """An item without a template is refused, the others are accepted."""
-        answer = notify_pb2.BatchSendNotificationsResponse()
-        for each in request.requests:
-            if each.template_id:
-                kept = self.service.accept("notify.send_notification", each)
-                answer.items.add().operation.CopyFrom(kept.answer(self.service.name))
-            else:
-                answer.items.add().error.CopyFrom(a_status(code_pb2.INVALID_ARGUMENT, "no template", "INVALID_REQUEST"))
-        return answer
-
-
-class Health(Servicer, health_pb2_grpc.HealthServicer):
-    async def Check(self, request: Any, context: Any) -> Any:
-        return health_pb2.HealthCheckResponse(status=self.gateway.health)
 
 
 class FakeGateway:
@@ -282,18 +66,20 @@ class FakeGateway:
     def has_news(self, position: int, generation: int) -> bool:
         return len(self.service.log) > position or self.generation != generation
 
-    async def start(self, address: str = "127.0.0.1:0") -> None:
+    async def start(self, address: str = "127.0.0.1:0", without: tuple[str, ...] = ()) -> None:
+        """`without` names services that it does not have."""
         self._server = grpc.aio.server(interceptors=[_Refusals()], options=(("grpc.so_reuseport", 0),))
-        operations_pb2_grpc.add_OperationsServicer_to_server(Operations(self), self._server)
-        events_pb2_grpc.add_EventServiceServicer_to_server(Events(self), self._server)
-        admin_pb2_grpc.add_QueueServiceServicer_to_server(Queues(self), self._server)
-        admin_pb2_grpc.add_WorkerServiceServicer_to_server(Workers(self), self._server)
-        admin_pb2_grpc.add_DeadLetterServiceServicer_to_server(DeadLetters(self), self._server)
-        health_pb2_grpc.add_HealthServicer_to_server(Health(self), self._server)
+        operations_pb2_grpc.add_OperationsServicer_to_server(fake_servicers.Operations(self), self._server)
+        events_pb2_grpc.add_EventServiceServicer_to_server(fake_servicers.Events(self), self._server)
+        if "queues" not in without:
+            admin_pb2_grpc.add_QueueServiceServicer_to_server(fake_servicers.Queues(self), self._server)
+        admin_pb2_grpc.add_WorkerServiceServicer_to_server(fake_servicers.Workers(self), self._server)
+        admin_pb2_grpc.add_DeadLetterServiceServicer_to_server(fake_servicers.DeadLetters(self), self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(fake_servicers.Health(self), self._server)
         if self.service.name == "reports":
-            reports_pb2_grpc.add_ReportsServiceServicer_to_server(Reports(self), self._server)
+            reports_pb2_grpc.add_ReportsServiceServicer_to_server(fake_servicers.Reports(self), self._server)
         if self.service.name == "notify":
-            notify_pb2_grpc.add_NotifyServiceServicer_to_server(Notify(self), self._server)
+            notify_pb2_grpc.add_NotifyServiceServicer_to_server(fake_servicers.Notify(self), self._server)
         port = self._server.add_insecure_port(address)
         self.target = f"127.0.0.1:{port}"
         await self._server.start()
@@ -374,7 +160,7 @@ def _unary(inner: Any) -> Any:
     async def call(request: Any, context: Any) -> Any:
         try:
             return await inner(request, context)
-        except Refused as refused:
+        except fake_servicers.Refused as refused:
             await _abort(context, refused.status)
 
     return call
@@ -385,7 +171,7 @@ def _streaming(inner: Any) -> Any:
         try:
             async for answer in inner(request, context):
                 yield answer
-        except Refused as refused:
+        except fake_servicers.Refused as refused:
             await _abort(context, refused.status)
 
     return call
@@ -393,20 +179,3 @@ def _streaming(inner: Any) -> Any:
 
 async def _abort(context: Any, status: status_pb2.Status) -> None:
     await context.abort(status_code(status), status.message, ((STATUS_DETAILS_KEY, status.SerializeToString()),))
-
-
-def _in(kept: Kept, queue: str) -> bool:
-    return kept.metadata.queue == queue
-
-
-def _matches(kept: Kept, wanted: dict[str, str]) -> bool:
-    state = ops.OperationState.Name(kept.metadata.state).removeprefix("OPERATION_STATE_")
-    facts = {"state": state, "parent": kept.metadata.parent, "task": kept.metadata.task}
-    return all(facts[name.strip()] == value.strip().strip('"') for name, value in wanted.items())
-
-
-def _reason(packed: Any) -> str:
-    from google.rpc import error_details_pb2  # noqa: PLC0415
-
-    info = error_details_pb2.ErrorInfo()
-    return info.reason if packed is not None and packed.Unpack(info) else "UNKNOWN"

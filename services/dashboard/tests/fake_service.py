@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from google.longrunning import operations_pb2
+from google.protobuf import any_pb2
 from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from waybill.admin.v1 import admin_pb2
@@ -93,7 +94,9 @@ class FakeService:
         metadata.create_time.FromDatetime(self.clock())
         if due_in:
             metadata.schedule_time.FromDatetime(self.clock() + due_in)
-        if request is not None:
+        if isinstance(request, any_pb2.Any):
+            metadata.request.CopyFrom(request)
+        elif request is not None:
             metadata.request.Pack(request)
         kept = Kept(self._new_id(), metadata)
         self.kept[kept.id] = kept

@@ -92,10 +92,11 @@ def test_catching_up_meets_the_feed_and_ends_its_own_call(fakes, hub):
     assert feed._listeners == [stream]
 
 
-def test_an_expired_position_is_answered_with_resync(fakes, browser, live):
+def test_an_expired_position_is_answered_with_resync(fakes, request, browser):
     """Where the service no longer holds the position, the browser is told to ask anew, and goes on from there."""
     accept(fakes, "notify", 4)
     fakes.do(fakes["notify"].service.forget_events)
+    live = request.getfixturevalue("live")  # follows from here on, so that the feed does not hold what is expired
 
     with live("changes=all", cursors.encode({"notify": "1-0"})) as stream:
         told = stream.next("resync")

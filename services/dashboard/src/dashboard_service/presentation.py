@@ -88,8 +88,9 @@ def _error_details(status: status_pb2.Status) -> str:
 
 def wants_json() -> bool:
     """Whether a program asks: anything under /api/, the pages' own scripts, a live stream."""
-    best = request.accept_mimetypes.best_match(["text/html", "application/json"])
-    return request.path.startswith("/api/") or best != "text/html"
+    accepted = request.accept_mimetypes
+    of_a_program = bool(accepted) and accepted.best_match(["text/html", "application/json"]) != "text/html"
+    return request.path.startswith("/api/") or of_a_program
 
 
 def done(notice: str, to: str) -> ResponseReturnValue:

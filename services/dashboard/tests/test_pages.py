@@ -1,0 +1,187 @@
+import re
+from datetime import timedelta
+from html import unescape
+
+import pytest
+from dashboard_service import clients
+from dashboard_service.context import KEY
+from google.rpc import code_pb2
+from waybill.admin.v1 import admin_pb2
+from waybill.operations.v1 import operations_pb2 as ops
+from waybill.reports.v1 import reports_pb2
+
+from services.dashboard.tests.fake_service import a_status
+from services.dashboard.tests.forms import csrf
+
+PAGES = ("/", "/operations", "/queues", "/workers", "/dead-letters")
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_every_page_is_served_with_nothing_to_show(browser, path):
+    """An empty installation has pages."""
+    answer = browser.get(path)
+
+    assert answer.status_code == 200
+    assert "<h1>" in answer.text
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_every_page_is_served_while_a_service_is_down(fakes, browser, path):
+    """The others are shown, and the page says who is missing."""
+    fakes.run(fakes["notify"].stop())
+
+    answer = browser.get(path)
+
+    assert answer.status_code == 200
+    assert "notify" in answer.text
+    assert "unreachable" in answer.text or "did not answer" in answer.text
+
+
+def test_an_operations_page_shows_all_that_is_known(fakes, browser, reports):
+    """State, attempts with their errors, payload, result, labels and relations."""
+    gone = a_status(code_pb2.UNAVAILABLE, "metrics is gone", "UNAVAILABLE")
+
+    def make():
+        kept = reports.accept(
+            "reports.render_report",
+            reports_pb2.RenderReportRequest(title="Incident"),
+            labels={"team": "sre"},
+            replayed_from="operations/reports/older",
+        )
+        reports.begin(kept)
+        reports.retry(kept, gone, timedelta(seconds=5))
+        reports.begin(kept)
+        reports.succeed(kept, reports_pb2.RenderReportResponse(report=reports_pb2.Report(report_id="r-1")))
+        return kept
+
+    kept = fakes.do(make)
+    page = unescape(browser.get(f"/operations/reports/{kept.id}").text)
+
+    for shown in (
+        "Succeeded",
+        "Retried",
+        "metrics is gone",
+        '"title": "Incident"',
+        '"reportId": "r-1"',
+        "sre",
+        "older",
+    ):
+        assert shown in page, shown
+    assert "/cancel" not in page, "what has ended can not be cancelled"
+
+
+def test_a_trace_and_jaeger_are_linked_where_they_are_configured(fakes, settings, app, reports):
+    """Links lead to what is there."""
+    kept = fakes.do(reports.accept, "reports.render_report")
+    path = f"/operations/reports/{kept.id}"
+    bare = app.test_client().get(path).text
+    dashboard = app.extensions[KEY]
+    given = settings.model_copy(update={"jaeger_url": "http://jaeger.example", "traces_target": "127.0.0.1:1"})
+    connected = clients.connect(given)
+    app.extensions[KEY] = type(dashboard)(given, connected, dashboard.hub)
+
+    linked = app.test_client().get(path).text
+
+    assert kept.metadata.trace_id in bare
+    assert "/traces/" not in bare
+    assert f'href="http://jaeger.example/trace/{kept.metadata.trace_id}"' in linked
+    assert f'href="/traces/{kept.metadata.trace_id}"' in linked
+    connected.close()
+
+
+def test_older_operations_are_reached_by_pages(fakes, browser):
+    """The history of all services is walked to its end, newest first, each operation once."""
+    for name, task in (("metrics", "metrics.apply_samples"), ("notify", "notify.deliver_mail")):
+        for _ in range(130):
+            fakes.do(fakes[name].service.accept, task)
+    path, seen = "/operations", []
+
+    while path:
+        page = browser.get(path).text
+        seen += re.findall(r'<tr class="operation" data-key="(operations/[^"]+)"', page)
+        following = re.search(r'rel="next" href="([^"]+)"', page)
+        path = unescape(following.group(1)) if following else ""
+
+    assert len(seen) == len(set(seen)) == 260
+
+
+def test_a_state_is_asked_of_the_services(fakes, browser):
+    """A filter by state reaches behind the newest page."""
+    service = fakes["metrics"].service
+    first = fakes.do(service.accept, "metrics.apply_samples")
+    fakes.do(service.begin, first)
+    for _ in range(150):
+        fakes.do(service.accept, "metrics.apply_samples")
+
+    page = browser.get("/operations?state=RUNNING&service=metrics").text
+
+    assert re.findall(r'data-name="operations/metrics/([^"]+)"', page) == [first.id]
+
+
+def test_an_operation_is_cancelled_by_a_form(fakes, browser, reports):
+    """The form leads back to the operation, and says what was done."""
+    kept = fakes.do(reports.accept, "reports.render_report")
+    path = f"/operations/reports/{kept.id}"
+
+    answer = browser.post(f"{path}/cancel", data={"csrf_token": csrf(browser, path)}, follow_redirects=True)
+
+    assert kept.metadata.state == ops.OPERATION_STATE_CANCELLED
+    assert "Cancellation is requested." in answer.text
+
+
+def test_queues_are_paused_resumed_and_purged(fakes, browser, reports):
+    """Each button reaches the service."""
+    kept = fakes.do(reports.accept, "reports.render_report")
+    token = {"csrf_token": csrf(browser)}
+
+    browser.post("/queues/reports/reports.default/pause", data=token)
+    assert reports.paused == {"reports.default"}
+    assert "paused" in browser.get("/queues").text
+    browser.post("/queues/reports/reports.default/resume", data=token)
+    assert reports.paused == set()
+    browser.post("/queues/reports/reports.default/purge", data=token)
+    assert kept.metadata.state == ops.OPERATION_STATE_CANCELLED
+
+
+def test_workers_are_drained_and_resized(fakes, browser, reports):
+    """Each button reaches the service; a number that can not be is refused by name."""
+    name = "reports@host:1"
+    reports.workers[name] = admin_pb2.Worker(name=name, concurrency=2, pool="prefork")
+    token = {"csrf_token": csrf(browser)}
+
+    browser.post(f"/workers/reports/{name}/concurrency", data={**token, "concurrency": "5"})
+    refused = browser.post(f"/workers/reports/{name}/concurrency", data={**token, "concurrency": "0"})
+    browser.post(f"/workers/reports/{name}/drain", data=token)
+
+    assert (reports.workers[name].concurrency, reports.workers[name].draining) == (5, True)
+    assert refused.status_code == 400
+    assert "expected 1 to 1000" in refused.text
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "said"),
+    [
+        ("/operations/reports/none", 404, "OPERATION_NOT_FOUND"),
+        ("/operations/nobody/x", 404, "SERVICE_NOT_FOUND"),
+        ("/nonsense", 404, "Not found"),
+        ("/operations?page_token=abc", 400, "page_token"),
+        ("/traces/xyz", 400, "32 lower-case hex digits"),
+    ],
+)
+def test_what_is_not_there_has_a_page_that_says_so(browser, path, status, said):
+    """Errors are pages with the reason, not blank screens."""
+    answer = browser.get(path)
+
+    assert answer.status_code == status
+    assert said in answer.text
+
+
+def test_a_method_that_is_not_implemented_yet_is_said_so(fakes, browser):
+    """A gateway that lacks a method costs its part of the page only."""
+    fakes.run(fakes["notify"].stop())
+    fakes.run(fakes["notify"].start(fakes["notify"].target, without=("queues",)))
+
+    page = browser.get("/queues").text
+
+    assert "does not serve this" in page
+    assert "reports.default" in page
