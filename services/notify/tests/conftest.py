@@ -24,6 +24,7 @@ from chassis.statuses import STATUS_DETAILS_KEY, to_status
 from notify_service.schema import METADATA
 from notify_service.settings import NotifySettings
 from notify_service.store import Store
+from waybill.events.v1 import events_pb2, events_pb2_grpc
 from waybill.notify.v1 import notify_pb2
 from waybill.reports.v1 import reports_pb2, reports_pb2_grpc
 
@@ -178,8 +179,9 @@ class LoopThread:
         self.loop.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def loop_thread():
+    """An event loop that runs beside the tests of a module."""
     running = LoopThread()
     yield running
     running.stop()
@@ -258,6 +260,8 @@ class Receiver(ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), ReceiverHandler)
         self.requests = []
+        # Set by each request.
+        self.arrived = threading.Event()
         self.answers = [(204, {})]
         # Answers wait for it.
         self.released = threading.Event()
@@ -276,6 +280,7 @@ class ReceiverHandler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["content-length"]))
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.server.requests.append((self.path, headers, body))
+        self.server.arrived.set()
         self.server.released.wait(10)
         answers = self.server.answers
         status, fields = answers.pop(0) if len(answers) > 1 else answers[0]
@@ -310,14 +315,16 @@ def _serving(server):
     server.server_close()
 
 
-class FakeReports(reports_pb2_grpc.ReportsServiceServicer):
-    """Holds reports that a test adds, and serves them as the contract says."""
+class FakeReports(reports_pb2_grpc.ReportsServiceServicer, events_pb2_grpc.EventServiceServicer):
+    """Holds reports and events that a test adds, and serves them as the contracts say."""
 
     def __init__(self):
         self.reports, self.contents = {}, {}
+        self.events = []
 
     def add(self, report_id, content, **given):
         fields = {
+            "title": "Incident",
             "filename": f"{report_id}.pdf",
             "media_type": "application/pdf",
             "size_bytes": len(content),
@@ -325,6 +332,20 @@ class FakeReports(reports_pb2_grpc.ReportsServiceServicer):
         }
         self.reports[report_id] = reports_pb2.Report(report_id=report_id, **{**fields, **given})
         self.contents[report_id] = content
+
+    def publish(self, data, *, event_id="e1", times=1):
+        event = events_pb2.Event(id=event_id, source="/waybill/reports", type="waybill.reports.report.completed")
+        event.data.Pack(data)
+        self.events += [event] * times
+
+    async def Subscribe(self, request, context):
+        sent = int(request.cursor or 0)
+        yield events_pb2.SubscribeResponse(cursor=str(sent))
+        while True:
+            for number, event in enumerate(self.events[sent:], start=sent + 1):
+                sent = number
+                yield events_pb2.SubscribeResponse(event=event, cursor=str(number))
+            await asyncio.sleep(0.02)
 
     async def GetReport(self, request, context):
         if request.report_id not in self.reports:
@@ -341,14 +362,15 @@ class FakeReports(reports_pb2_grpc.ReportsServiceServicer):
             yield reports_pb2.DownloadReportResponse(chunk=content[begin : begin + 1_000])
 
 
-@pytest.fixture
-def reports(loop_thread):
-    """The fake, served; `reports.address` is where."""
+@pytest.fixture(scope="module")
+def reports_service(loop_thread):
+    """The fake, served; `address` is where."""
     fake = FakeReports()
 
     async def serve():
         server = grpc.aio.server()
         reports_pb2_grpc.add_ReportsServiceServicer_to_server(fake, server)
+        events_pb2_grpc.add_EventServiceServicer_to_server(fake, server)
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         return server, f"127.0.0.1:{port}"
@@ -356,3 +378,11 @@ def reports(loop_thread):
     server, fake.address = loop_thread.run(serve())
     yield fake
     loop_thread.run(server.stop(None))
+
+
+@pytest.fixture
+def reports(reports_service):
+    """The fake, without the reports of earlier tests."""
+    reports_service.reports.clear()
+    reports_service.contents.clear()
+    return reports_service
