@@ -42,13 +42,13 @@ def send_notification(
     return FanOut(notify_pb2.SendNotificationResponse(deliveries=names), len(names))
 
 
-@app.task(name="notify.deliver_email", policy=DELIVERY, timeout=timedelta(minutes=2))
+@app.task(name="notify.deliver_email", policy=DELIVERY, timeout=timedelta(minutes=5))
 def deliver_email(attempt: Attempt, request: internal_pb2.Deliver) -> notify_pb2.DeliverResponse:
     """Hand one mail over."""
     return notify_pb2.DeliverResponse(delivery=dispatch().email(attempt, request))
 
 
-@app.task(name="notify.deliver_webhook", policy=DELIVERY, timeout=timedelta(minutes=1))
+@app.task(name="notify.deliver_webhook", policy=DELIVERY, timeout=timedelta(minutes=2))
 def deliver_webhook(attempt: Attempt, request: internal_pb2.Deliver) -> notify_pb2.DeliverResponse:
     """Post one webhook."""
     return notify_pb2.DeliverResponse(delivery=dispatch().webhook(attempt, request))
