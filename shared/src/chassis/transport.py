@@ -166,6 +166,9 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
         fetched = intake.fetch(self.qos.credit(intake))
         for delivery in fetched.deliveries:
             self.connection._deliver(celery_message(delivery), delivery.queue)  # noqa: SLF001 (as kombu's channels do)
+        if fetched.deliveries:
+            # A prefork pool hands out what it was given only at the next turn of the loop, which may be a bell away.
+            self.wake()
         if self.qos.credit(intake) > 0:
             due = fetched.next_due.total_seconds() if fetched.next_due is not None else BELL_SECONDS
             self._await_bell(intake, min(BELL_SECONDS, max(0.01, due)))
