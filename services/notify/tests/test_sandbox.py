@@ -79,6 +79,10 @@ DOUBLED = "{% set a = [1, 1] %}" + "{% set a = [a, a] %}" * 60
         "{% for a in big %}{{ big|length }}{% endfor %}",
         "{% for a in big %}{% if big == other %}{% endif %}{% endfor %}",
         "{% for a in big %}{% if a is in big %}{% endif %}{% endfor %}",
+        "{% set a = 'x' * 150000 %}{% for b in range(20000) %}{{ a.count('y') }}{% endfor %}",
+        "{% set a = 'x' * 150000 %}{% for b in range(20000) %}{% set c = a ~ b %}{% endfor %}",
+        "{% set a = 'x' * 150000 %}{% for b in range(20000) %}{% set c = a + 'y' %}{% endfor %}",
+        "{% for a in range(20000) %}{% set b = big[1:] %}{% endfor %}",
         "{{ range(1000000)|list|length }}",
         "{{ 'a' * 1000000000 }}",
         "{{ 1000000000 * 'a' }}",
@@ -159,6 +163,7 @@ def test_what_a_notification_does_not_need_is_not_there(source):
         ("{{ name ~ '!' ~ count }} {{ name.upper() }} {{ name|lower }} {{ name[0] }}", "Ada!3 ADA ada A"),
         ("{% for a in range(3) %}{{ loop.cycle('x', 'y') }}{% endfor %}", "xyx"),
         ("{% raw %}{{ name }}{% endraw %}{# nothing #}", "{{ name }}"),
+        ("{{ items[1:] }} {{ name[:2] }} {{ data['alert']['labels'].host }}", "[1, 2] Ad a"),
         ("{{ items|map('string')|list }}", '["3", "1", "2"]'),
     ],
 )

@@ -137,7 +137,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def concatenated(self, parts: Sequence[Any]) -> str:
         """The operator `~`."""
-        texts = [self.printed(part) for part in parts]
+        texts = [self.printed(self.weighed(part)) for part in parts]
         self._check_size(sum(len(str(text)) for text in texts))
         return markup_join(texts)
 
@@ -183,11 +183,13 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return wrapped
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805, PYI063 - as in Jinja2
-        __self.spend(1)
+        for value in (getattr(__obj, "__self__", None), *args, *kwargs.values()):
+            __self.weighed(value)
         return __self.checked(ImmutableSandboxedEnvironment.call(__self, __context, __obj, *args, **kwargs))
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        self.spend(1)
+        self.weighed(left)
+        self.weighed(right)
         self._check_operands(operator, left, right)
         return self.checked(super().call_binop(context, operator, left, right))
 
@@ -270,6 +272,13 @@ class _Bounds(NodeTransformer):
     def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:
         self.generic_visit(node)
         return _through(_WEIGHED, node) if node.ctx == "load" else node
+
+    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:
+        self.generic_visit(node)
+        # A slice is a copy.
+        if isinstance(node.arg, nodes.Slice):
+            node.node = _through(_WEIGHED, node.node)
+        return node
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
         self.generic_visit(node)
