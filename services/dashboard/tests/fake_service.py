@@ -167,7 +167,8 @@ class FakeService:
 
     def _new_id(self) -> str:
         time = f"{int(self.clock().timestamp() * 1000):012x}"
-        tail = f"{random.Random(next(self._numbers)).getrandbits(72):018x}"
+        numbers = random.Random(f"{self.name}/{next(self._numbers)}")
+        tail = f"{numbers.getrandbits(72):018x}"
         return f"{time[:8]}-{time[8:]}-7{tail[:3]}-8{tail[3:6]}-{tail[6:]}"
 
     def _end_attempt(self, kept: Kept, outcome: int, error: status_pb2.Status | None = None) -> None:

@@ -138,12 +138,13 @@ def test_the_callers_trace_goes_on(fakes, browser):
 
 
 def test_an_unreachable_gateway_is_unavailable(fakes, browser):
-    """A service that is down is 503, and soon."""
+    """A service that is down is 503, soon, with a time to come back."""
     fakes.run(fakes["reports"].stop())
 
     answer = browser.post(RENDER, json={"title": "t"})
 
-    assert (answer.status_code, answer.json["code"]) == (503, "UNAVAILABLE")
+    assert (answer.status_code, answer.json["reason"]) == (503, "GATEWAY_UNREACHABLE")
+    assert answer.headers["Retry-After"] == "1"
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])

@@ -33,6 +33,22 @@ def test_an_absent_value_is_empty():
 
 
 @pytest.mark.parametrize(
+    ("seconds", "step", "shown"),
+    [
+        (10.2123, 0.15, "10.2 s"),
+        (10.2123, 0.05, "10.21 s"),
+        (200.25, 0.4, "3 min 20.2 s"),
+        (0.25, 0.1, "250 ms"),
+        (35, 17, "35 s"),
+        (5, 0, "5.000 s"),
+    ],
+)
+def test_a_place_on_a_scale_differs_from_its_neighbours(seconds, step, shown):
+    """Ticks that are a tenth of a second apart do not all read the same."""
+    assert formatting.position(timedelta(seconds=seconds), timedelta(seconds=step)) == shown
+
+
+@pytest.mark.parametrize(
     ("count", "shown"), [(0, "0 B"), (512, "512 B"), (1_434, "1.4 KiB"), (24_117_248, "23 MiB"), (5 << 40, "5.0 TiB")]
 )
 def test_a_size_is_in_binary_units(count, shown):

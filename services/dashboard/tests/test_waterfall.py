@@ -1,6 +1,8 @@
 from datetime import timedelta
 
 from dashboard_service import waterfall
+from hypothesis import given
+from hypothesis import strategies as st
 from waybill.traces.v1 import traces_pb2
 
 
@@ -81,3 +83,37 @@ def test_very_large_traces_are_cut_and_say_so():
     drawn = waterfall.build([a_span(f"{number:016x}", number, number + 1) for number in range(waterfall.MAX_ROWS + 7)])
 
     assert (len(drawn.rows), drawn.hidden) == (waterfall.MAX_ROWS, 7)
+
+
+def test_a_long_wait_is_folded_so_that_the_bursts_can_be_read():
+    """Two bursts of 100 ms, ten minutes apart, stand side by side; what lies between is a short, labelled stretch."""
+    drawn = waterfall.build([a_span("first", 0, 100), a_span("second", 600_000, 600_100)])
+
+    (fold,) = drawn.folds
+    assert fold.length == timedelta(milliseconds=599_900)
+    first, second = drawn.rows
+    assert (first.left, first.right) == (0.0, fold.left)
+    assert (second.left, second.right) == (fold.right, 100.0)
+    assert round(first.right - first.left, 1) == round(second.right - second.left, 1) == 45.5
+    assert drawn.length == timedelta(milliseconds=600_100)
+
+
+def test_a_short_wait_is_drawn_as_long_as_it_was():
+    """A pause that takes little room keeps its place on a linear scale."""
+    drawn = waterfall.build([a_span("first", 0, 40), a_span("second", 50, 100)])
+
+    assert drawn.folds == []
+    assert [(row.left, row.right) for row in drawn.rows] == [(0.0, 40.0), (50.0, 100.0)]
+
+
+@given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 10**4)), min_size=1, max_size=30))
+def test_folding_keeps_the_order_and_stays_on_the_drawing(spans):
+    """What begins or ends earlier is never drawn further right, and nothing leaves the drawing."""
+    built = [a_span(f"{number:016x}", begin, begin + length) for number, (begin, length) in enumerate(spans)]
+    drawn = waterfall.build(built)
+
+    assert all(0 <= row.left <= row.right <= 100 for row in drawn.rows)
+    for one in drawn.rows:
+        for other in drawn.rows:
+            assert one.start >= other.start or one.left <= other.left
+    assert [at for _, at in drawn.ticks] == sorted(at for _, at in drawn.ticks)

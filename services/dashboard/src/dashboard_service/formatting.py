@@ -1,5 +1,6 @@
 """How values read on a page. Pure; static/js/format.js says the same for what the browser counts itself."""
 
+import math
 from datetime import UTC, datetime, timedelta
 
 _MINUTE = 60
@@ -36,6 +37,16 @@ def _milliseconds(value: float) -> str:
     if value < 1:
         return f"{value * 1000:.0f} µs"
     return f"{value:.1f} ms" if value < _TEN else f"{value:.0f} ms"
+
+
+def position(value: timedelta, step: timedelta) -> str:
+    """A place on a scale, exact enough to tell it from a neighbour that is a step away: `10.21 s`, `3 min 20.2 s`."""
+    seconds = value.total_seconds()
+    if seconds < 1 or step.total_seconds() >= _TEN:
+        return duration(value)
+    decimals = max(0, min(3, math.ceil(-math.log10(max(step.total_seconds(), 1e-6)))))
+    minutes, rest = divmod(seconds, _MINUTE)
+    return f"{int(minutes)} min {rest:.{decimals}f} s" if minutes else f"{rest:.{decimals}f} s"
 
 
 def between(start: datetime | None, end: datetime | None) -> timedelta | None:

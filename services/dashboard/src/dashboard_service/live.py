@@ -146,6 +146,10 @@ class Hub:
         """Let the sampler's thread stop everything: safe to call in a signal handler."""
         self._stopped.set()
 
+    def wait_stopped(self, timeout_seconds: float) -> bool:
+        """Whether it has been told to stop, at the latest when the time is over."""
+        return self._stopped.wait(timeout_seconds)
+
     def stop(self) -> None:
         """Stop following and end every stream."""
         self._stopped.set()

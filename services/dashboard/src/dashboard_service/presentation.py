@@ -39,6 +39,7 @@ def install(app: Flask) -> None:
     """Give the templates their filters and globals."""
     app.jinja_env.filters.update(
         duration=formatting.duration,
+        position=formatting.position,
         size=formatting.size,
         rate=formatting.rate,
         count=formatting.count,

@@ -1,7 +1,7 @@
 """A failed call as HTTP says it: RFC 9457, `application/problem+json`, with everything the gateway said."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import grpc
@@ -90,8 +90,18 @@ def of_status(status: status_pb2.Status) -> Problem:
 
 
 def of_call(error: grpc.RpcError) -> Problem:
-    """From a call that failed."""
-    return of_status(rpc_status(error))
+    """From a call that failed; one that reached no gateway is worth repeating soon."""
+    status = rpc_status(error)
+    problem = of_status(status)
+    if problem.code != "UNAVAILABLE" or status.details:
+        return problem
+    return replace(
+        problem,
+        detail=f"the gateway can not be reached: {problem.detail}",
+        reason="GATEWAY_UNREACHABLE",
+        domain="dashboard",
+        retry_after_seconds=1.0,
+    )
 
 
 def of_error(error: WaybillError) -> Problem:

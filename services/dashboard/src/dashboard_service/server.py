@@ -1,6 +1,8 @@
 """The web process: gunicorn with threads around the Flask application."""
 
+import os
 import signal
+import threading
 from types import FrameType
 from typing import Any
 
@@ -12,6 +14,9 @@ from gunicorn.glogging import Logger
 from dashboard_service import clients, web
 from dashboard_service.context import KEY, Dashboard
 from dashboard_service.settings import DashboardSettings
+
+# How soon a worker notices that gunicorn's own process was killed.
+PARENT_SECONDS = 0.5
 
 
 class WebProcess(BaseApplication):  # type: ignore[misc]
@@ -65,16 +70,22 @@ def options(settings: DashboardSettings) -> dict[str, Any]:
         "proc_name": "waybill-dashboard",
         "certfile": str(waybill.tls_cert_file) if waybill.tls_cert_file else None,
         "keyfile": str(waybill.tls_key_file) if waybill.tls_key_file else None,
-        "post_worker_init": _end_streams_on_sigterm,
+        "post_worker_init": _end_streams_with_the_worker,
     }
 
 
-def _end_streams_on_sigterm(worker: Any) -> None:
-    """A stream never ends by itself: without this it would hold the worker for the whole grace time."""
-    dashboard: Dashboard = worker.wsgi.extensions[KEY]
+def _end_streams_with_the_worker(worker: Any) -> None:
+    """A stream never ends by itself: without this it would hold a worker that should end for the whole grace time."""
+    hub = worker.wsgi.extensions[KEY].hub
 
-    def stop(number: int, stack: FrameType | None) -> None:
-        dashboard.hub.request_stop()
+    def told_to_end(number: int, stack: FrameType | None) -> None:
+        hub.request_stop()
         worker.handle_exit(number, stack)
 
-    signal.signal(signal.SIGTERM, stop)
+    def orphaned() -> None:
+        while not hub.wait_stopped(PARENT_SECONDS):
+            if os.getppid() != worker.ppid:
+                hub.request_stop()
+
+    signal.signal(signal.SIGTERM, told_to_end)
+    threading.Thread(target=orphaned, name="parent-watch", daemon=True).start()

@@ -1,8 +1,16 @@
-"""The spans of a trace as the rows of a waterfall. Pure."""
+"""The spans of a trace as the rows of a waterfall. Pure.
 
+A trace may wait for minutes between two bursts of milliseconds: stretches in which no span runs are drawn folded,
+so that the bursts can be read.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from waybill.traces.v1 import traces_pb2
@@ -12,11 +20,14 @@ from dashboard_service.operation_rows import enum_name
 TICKS = 4
 MAX_ROWS = 2_000
 COLOURS = 6
+# A folded stretch is as wide as this share of all the time in which a span runs; one is folded that is twice as long.
+FOLD = 0.1
+_LABEL_PERCENT = 9.0
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One span; `left` and `right` are percent of the trace's length."""
+    """One span; `left` and `right` are percent of the drawing's width."""
 
     span_id: str
     name: str
@@ -36,6 +47,15 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Fold:
+    """A stretch without a span; `left` and `right` are where it is drawn, `length` is how long it was."""
+
+    left: float
+    right: float
+    length: timedelta
+
+
+@dataclass(frozen=True, slots=True)
 class Waterfall:
     """A trace, ready to draw."""
 
@@ -44,6 +64,9 @@ class Waterfall:
     length: timedelta
     services: Sequence[tuple[str, int]]
     ticks: Sequence[tuple[float, timedelta]]
+    # The least time between two ticks.
+    step: timedelta
+    folds: Sequence[Fold]
     errors: int
     hidden: int
 
@@ -53,19 +76,87 @@ def build(spans: Iterable[traces_pb2.Span]) -> Waterfall | None:
     by_id = {span.span_id: span for span in spans}
     if not by_id:
         return None
-    start = min(_at(span.start_time) for span in by_id.values())
-    length = max(_at(span.end_time) for span in by_id.values()) - start
+    scale = Scale.of([(_at(span.start_time), _at(span.end_time)) for span in by_id.values()])
     services = _colours(by_id.values())
-    rows = [_row(span, depth, by_id, services, start, length) for span, depth in _ordered(by_id)]
+    rows = [_row(span, depth, by_id, services, scale) for span, depth in _ordered(by_id)]
     return Waterfall(
         rows=rows[:MAX_ROWS],
-        start=start,
-        length=length,
+        start=scale.start,
+        length=scale.length,
         services=tuple(services.items()),
-        ticks=tuple((100 * step / TICKS, length * step / TICKS) for step in range(TICKS + 1)),
+        ticks=scale.ticks,
+        step=min((later - sooner for (_, sooner), (_, later) in pairwise(scale.ticks)), default=scale.length),
+        folds=scale.folds,
         errors=sum(row.error for row in rows),
         hidden=max(0, len(rows) - MAX_ROWS),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """From instants to percent. `knots` are (time since the start, drawn time): linear between two of them."""
+
+    start: datetime
+    length: timedelta
+    knots: Sequence[tuple[timedelta, timedelta]]
+    folds: Sequence[Fold]
+
+    @classmethod
+    def of(cls, spans: Sequence[tuple[datetime, datetime]]) -> Scale:
+        start = min(begin for begin, _ in spans)
+        busy = _busy([(begin - start, max(begin, end) - start) for begin, end in spans])
+        fold = FOLD * sum((end - begin for begin, end in busy), timedelta())
+        knots, folded, drawn = [(timedelta(), timedelta())], [], busy[0][1]
+        for (_, idle_from), (idle_to, busy_to) in pairwise(busy):
+            idle = idle_to - idle_from
+            knots.append((idle_from, drawn))
+            if fold and idle > 2 * fold:
+                folded.append((drawn, drawn + fold, idle))
+                drawn += fold
+            else:
+                drawn += idle
+            knots.append((idle_to, drawn))
+            drawn += busy_to - idle_to
+        knots.append((busy[-1][1], drawn))
+        folds = [Fold(_percent(left, drawn), _percent(right, drawn), idle) for left, right, idle in folded]
+        return cls(start, busy[-1][1], knots, folds)
+
+    def percent(self, at: datetime) -> float:
+        """Where an instant is drawn."""
+        return _percent(_between(self.knots, at - self.start), self.knots[-1][1])
+
+    @property
+    def ticks(self) -> list[tuple[float, timedelta]]:
+        """Percent and time since the start, where no fold's label is in the way."""
+        drawn = [(by, at) for at, by in self.knots]
+        places = [100.0 * step / TICKS for step in range(TICKS + 1)]
+        free = [each for each in places if all(abs(each - _middle(fold)) >= _LABEL_PERCENT for fold in self.folds)]
+        return [(each, _between(drawn, self.knots[-1][1] * (each / 100))) for each in free]
+
+
+def _busy(spans: Sequence[tuple[timedelta, timedelta]]) -> list[tuple[timedelta, timedelta]]:
+    """The stretches in which at least one span runs."""
+    merged: list[tuple[timedelta, timedelta]] = []
+    for begin, end in sorted(spans):
+        if merged and begin <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((begin, end))
+    return merged
+
+
+def _between(knots: Sequence[tuple[timedelta, timedelta]], at: timedelta) -> timedelta:
+    index = min(max(1, bisect_right(knots, at, key=lambda knot: knot[0])), len(knots) - 1)
+    (begin, low), (end, high) = knots[index - 1], knots[index]
+    return low if end == begin else low + (high - low) * ((at - begin) / (end - begin))
+
+
+def _percent(part: timedelta, whole: timedelta) -> float:
+    return round(100 * (part / whole), 3) if whole else 0.0
+
+
+def _middle(fold: Fold) -> float:
+    return (fold.left + fold.right) / 2
 
 
 def _at(timestamp: Timestamp) -> datetime:
@@ -103,11 +194,9 @@ def _row(
     depth: int,
     by_id: dict[str, traces_pb2.Span],
     services: dict[str, int],
-    start: datetime,
-    length: timedelta,
+    scale: Scale,
 ) -> Row:
     begin, end = _at(span.start_time), _at(span.end_time)
-    whole = length / timedelta(microseconds=1) or 1.0
     return Row(
         span_id=span.span_id,
         name=span.name,
@@ -115,8 +204,8 @@ def _row(
         service=span.service,
         colour=services[span.service],
         depth=depth,
-        left=round(100 * ((begin - start) / timedelta(microseconds=1)) / whole, 3),
-        right=round(100 * ((max(begin, end) - start) / timedelta(microseconds=1)) / whole, 3),
+        left=scale.percent(begin),
+        right=scale.percent(max(begin, end)),
         start=begin,
         duration=end - begin,
         error=span.error,
