@@ -18,7 +18,8 @@ from chassis.testing.memory_store import MemoryStore
 
 R = TypeVar("R")
 
-START_US: Final = 1_800_000_000_000_000
+#: In the past, so that trimming by this clock leaves entries that the server dated itself.
+START_US: Final = 1_600_000_000_000_000
 _SERVER_TIME: Final = "redis.call('TIME')"
 _TOLD_TIME: Final = "redis.call('HMGET', KEYS[1] .. 'clock', 'seconds', 'microseconds')"
 

@@ -29,7 +29,7 @@ class LogEntry(NamedTuple):
 class MemoryState:
     """Where operations are. Each index has an id with the instant that it is ordered by, Unix microseconds."""
 
-    now_us: int = 1_800_000_000_000_000
+    now_us: int = 1_600_000_000_000_000
     operations: dict[str, MemoryOperation] = field(default_factory=dict)
     queues: dict[tuple[str, int], dict[str, int]] = field(default_factory=dict)
     due: dict[str, int] = field(default_factory=dict)
