@@ -143,19 +143,15 @@ def test_queues_are_paused_resumed_and_purged(fakes, browser, reports):
     assert kept.metadata.state == ops.OPERATION_STATE_CANCELLED
 
 
-def test_workers_are_drained_and_resized(fakes, browser, reports):
-    """Each button reaches the service; a number that can not be is refused by name."""
+def test_workers_are_drained(browser, reports):
+    """The button reaches the service, and the page says what the worker does."""
     name = "reports@host:1"
     reports.workers[name] = admin_pb2.Worker(name=name, concurrency=2, pool="prefork")
-    token = {"csrf_token": csrf(browser)}
 
-    browser.post(f"/workers/reports/{name}/concurrency", data={**token, "concurrency": "5"})
-    refused = browser.post(f"/workers/reports/{name}/concurrency", data={**token, "concurrency": "0"})
-    browser.post(f"/workers/reports/{name}/drain", data=token)
+    browser.post(f"/workers/reports/{name}/drain", data={"csrf_token": csrf(browser)})
 
-    assert (reports.workers[name].concurrency, reports.workers[name].draining) == (5, True)
-    assert refused.status_code == 400
-    assert "expected 1 to 1000" in refused.text
+    assert reports.workers[name].draining
+    assert "draining" in browser.get("/workers").text
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,6 @@ NOTICES = {
     "resumed": "The queue is open again.",
     "purged": "What waited in the queue is cancelled.",
     "draining": "The worker takes nothing more and ends when its attempts have.",
-    "resized": "The worker runs at its new concurrency.",
     "replayed": "A new operation replays the dead letter.",
     "replayed-all": "New operations replay the dead letters.",
     "discarded": "The dead letter is discarded. Its operation stays failed.",
