@@ -58,6 +58,8 @@ class Submission:
     parent: str = ""
     #: Unspecified: the request's option, then the task's default.
     priority: int = ops.PRIORITY_UNSPECIFIED
+    #: What its effects are keyed by. Empty: the operation's own id.
+    effect_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,7 @@ def acceptance(submission: Submission, provenance: Provenance) -> Acceptance:
         labels=labels,
         parent=submission.parent,
         root=id_of(submission.parent) or operation_id,
-        effect_id=operation_id,
+        effect_id=submission.effect_id or operation_id,
         trace=trace_of(provenance, traceparent=submission.traceparent, links=submission.links),
         expire_time_us=timestamp_us(options, "expire_time"),
         principal=provenance.principal,

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
+from uuid import UUID, uuid5
 
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.empty_pb2 import Empty
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from chassis.worker import OperationTask, ServiceApp
 
 M = TypeVar("M", bound=Message)
+
+_CHILDREN: Final = UUID("0d1b8a54-3f0e-5f0a-9d39-5a5d4a5f5c11")
 
 log = get_logger(__name__)
 
@@ -141,7 +144,13 @@ class Attempt:
     ) -> str:
         """Accept a child operation of this service; its name. Another attempt with the same key gets the same child."""
         submission = Submission(
-            task, request, request_id=key, labels=labels or {}, parent=self.operation, priority=priority
+            task,
+            request,
+            request_id=key,
+            labels=labels or {},
+            parent=self.operation,
+            priority=priority,
+            effect_id=child_effect_id(self.effect_id, key),
         )
         provenance = Provenance("", f"child/{self.operation_id}", self._span)
         (verdict,) = self.app.store.run(store_calls.accept([acceptance(submission, provenance)]))
@@ -179,6 +188,11 @@ class Attempt:
         elif answer == store_calls.CANCEL_REQUESTED:
             self.stop(Cancelled("a client asked for cancellation"))
         return True
+
+
+def child_effect_id(effect_id: str, key: str) -> str:
+    """What a child's effects are keyed by: the same in an unedited replay of its parent."""
+    return str(uuid5(_CHILDREN, f"{effect_id}/{key}"))
 
 
 def run_attempt(task: OperationTask, item: WorkItem) -> None:

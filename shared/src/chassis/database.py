@@ -40,7 +40,9 @@ def open_database(url: str, metadata: sa.MetaData) -> Engine:
 
 def insert_ignore(table: sa.Table, values: Row | Sequence[Row], keys: Sequence[str]) -> sa.Insert:
     """Insert rows, leaving alone those whose keys are there; `rowcount` says how many were new."""
-    return postgresql.insert(table).values(_plain(values)).on_conflict_do_nothing(index_elements=list(keys))
+    statement = postgresql.insert(table).values(_plain(values)).on_conflict_do_nothing(index_elements=list(keys))
+    # psycopg says how many only when it is asked to.
+    return statement.execution_options(preserve_rowcount=True)
 
 
 def upsert(

@@ -30,6 +30,7 @@ from chassis.descriptions import (
 from chassis.errors import FailedPrecondition, FieldViolation, InvalidArgument, NotFound, Violations
 from chassis.listing import list_page
 from chassis.operations import Operations, describe_accepted, mark_projected, provenance_of_call, request_id_reused
+from chassis.redaction import redacted
 from chassis.store_calls import Acceptance, id_of
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class DeadLetterServicer(admin_pb2_grpc.DeadLetterServiceServicer):
     ) -> admin_pb2.DeadLetter:
         stored = await self._dead(request.operation)
         letter = self._letter(stored)
-        letter.request.CopyFrom(record_of(stored).request)
+        letter.request.CopyFrom(redacted(record_of(stored).request))
         letter.attempt_log.extend(attempts_of(self._app.service, stored))
         return letter
 

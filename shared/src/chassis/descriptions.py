@@ -12,6 +12,8 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from waybill.operations.v1 import operations_pb2 as ops
 from waybill.store.v1 import store_pb2
 
+from chassis.redaction import redacted
+
 #: States that never change.
 FINAL: Final = frozenset(
     {
@@ -83,7 +85,7 @@ def metadata_of(
     _add_times(metadata, stored, record)
     _add_what_happened(metadata, service, stored)
     if not brief:
-        metadata.request.CopyFrom(record.request)
+        metadata.request.CopyFrom(redacted(record.request))
         metadata.attempts.extend(attempts_of(service, stored))
     return metadata
 

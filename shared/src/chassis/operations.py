@@ -18,6 +18,7 @@ from chassis.acceptance import Acceptable, Provenance, Submission, acceptance
 from chassis.call import Call, current_call
 from chassis.descriptions import describe, operation_name, timestamp
 from chassis.errors import Cancelled, FieldViolation, InvalidArgument, NotFound, ResourceExhausted, WaybillError
+from chassis.redaction import redacted
 from chassis.statuses import to_status
 from chassis.store import AsyncStore
 from chassis.store_calls import Acceptance, Verdict
@@ -179,7 +180,7 @@ def describe_accepted(service: str, item: Acceptance) -> operations_pb2.Operatio
         labels=record.labels,
         parent=record.parent,
         replayed_from=record.replayed_from,
-        request=record.request,
+        request=redacted(record.request),
     )
     if scheduled:
         metadata.schedule_time.CopyFrom(timestamp(item.due_us))
