@@ -1,9 +1,8 @@
 """What clients see of payloads."""
 
+from chassis.redaction import REDACTED, is_sensitive, redacted
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.wrappers_pb2 import StringValue
-
-from chassis.redaction import REDACTED, is_sensitive, redacted
 from waybill.notify.v1 import internal_pb2, notify_pb2
 
 
