@@ -176,6 +176,8 @@ class Keeper(threading.Thread):
         renew_every = self._intake.lease.total_seconds() / 3
         house_every = store_calls.housekeeping_interval(self._intake.lease).total_seconds()
         while not self._done.wait(min(TICK_SECONDS, house_every)):
+            if self._intake.draining:
+                self._intake.give_back_all()
             self._every("renew", renew_every, self._intake.renew)
             self._every("housekeeping", house_every, self._keep_house)
             self._every("heartbeat", HEARTBEAT_SECONDS, self.beat)
