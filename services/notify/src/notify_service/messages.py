@@ -59,6 +59,9 @@ def accepted_at(operation: str) -> datetime:
 
 def compose(mail: Mail) -> EmailMessage:
     """The message: text, with HTML as its alternative, and the files. Raises ValueError for a bad header."""
+    # The library refuses line feeds; a lone carriage return ends a header line for some readers too.
+    if not mail.subject.isprintable():
+        raise ValueError("a subject is one line of text without control characters")
     message = EmailMessage(_POLICY)
     message["From"] = address_of(mail.sender)
     message["To"] = address_of(mail.recipient)
