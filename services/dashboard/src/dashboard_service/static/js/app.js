@@ -62,10 +62,8 @@ async function load(address, remember) {
   if (remember) history.replaceState(null, "", address);
   document.title = page.title;
   morph(main, document.importNode(page.getElementById("main"), true));
-  main.dataset.cursor = page.getElementById("main").dataset.cursor;
-  main.dataset.stream = page.getElementById("main").dataset.stream;
   table?.adopt();
-  chart?.replace(JSON.parse(main.querySelector("[data-series]").dataset.series));
+  chart?.replace(JSON.parse(page.querySelector("[data-series]").dataset.series));
   tellTime();
   follow();
 }

@@ -28,7 +28,9 @@ export class Chart {
     this.draw();
   }
 
+  /** One event. It is counted in its own second, which may have begun since the picture was drawn. */
   count(verb, at) {
+    this.#advance();
     const column = { accepted: 0, succeeded: 1, failed: 2, cancelled: 2, expired: 2, retried: 3, lost: 3 }[verb];
     const row = this.rows[this.rows.length - 1 - (this.second - Math.floor(at / 1000))];
     if (column === undefined || !row) return;
@@ -42,13 +44,17 @@ export class Chart {
   }
 
   #tick() {
+    this.#advance();
+    this.draw();
+    this.#slide();
+  }
+
+  #advance() {
     const now = Math.floor(Date.now() / 1000);
     for (; this.second < now; this.second += 1) {
       this.rows.push([0, 0, 0, 0]);
       this.rows.shift();
     }
-    this.draw();
-    this.#slide();
   }
 
   draw() {

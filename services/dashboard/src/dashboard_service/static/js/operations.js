@@ -119,7 +119,7 @@ export class OperationTable {
 
 function fill(row, change) {
   Object.assign(row.dataset, {
-    name: change.name, service: change.service, state: change.state,
+    key: change.name, name: change.name, service: change.service, state: change.state,
     created: change.created, ended: change.ended, due: change.due,
   });
   delete row.dataset.search;
@@ -152,7 +152,9 @@ function fillDetail(row, change) {
   say(row, "percent", running ? `${change.percent} %` : "");
   const failing = ["FAILED", "RETRYING"].includes(change.state);
   say(row, "message", running ? change.message : failing ? change.error : "");
-  row.querySelector("[data-f=message]")?.classList.toggle("bad", failing);
+  const message = row.querySelector("[data-f=message]");
+  message?.classList.toggle("bad", failing);
+  if (message) message.title = message.textContent;
   say(row, "due", "");
 }
 
