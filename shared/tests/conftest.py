@@ -1,12 +1,13 @@
 """What the chassis's tests share."""
 
 import pytest
+from chassis.testing.loops import grpc_loop
 
 
 @pytest.fixture(scope="session")
 def anyio_backend():
     """Tests that are coroutines, `pytest.mark.anyio`, run on asyncio."""
-    return "asyncio"
+    return "asyncio", {"loop_factory": grpc_loop}
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 from chassis.database import open_database
 from chassis.testing import attempt
+from chassis.testing.loops import grpc_loop
 from metrics_service.instants import to_us
 from metrics_service.queries import Matcher, MatchOperator, Selector
 from metrics_service.rollups import Aggregation, Resolution
@@ -74,7 +75,7 @@ def retention():
 @pytest.fixture
 def anyio_backend():
     """Tests that are coroutines, `pytest.mark.anyio`, run on asyncio."""
-    return "asyncio"
+    return "asyncio", {"loop_factory": grpc_loop}
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.needs("postgres"))])

@@ -21,6 +21,7 @@ from aiosmtpd.smtp import SMTP, AuthResult
 from chassis.database import open_database
 from chassis.errors import NotFound
 from chassis.statuses import STATUS_DETAILS_KEY, to_status
+from chassis.testing.loops import grpc_loop
 from notify_service.schema import METADATA
 from notify_service.settings import NotifySettings
 from notify_service.store import Store
@@ -83,7 +84,7 @@ def a_subscription():
 @pytest.fixture
 def anyio_backend():
     """Tests that are coroutines, `pytest.mark.anyio`, run on asyncio."""
-    return "asyncio"
+    return "asyncio", {"loop_factory": grpc_loop}
 
 
 @pytest.fixture
