@@ -171,7 +171,8 @@ class EventLog:
                 yield entry
             if not entries:
                 try:
-                    await asyncio.wait_for(grown.wait(), patience)
+                    async with asyncio.timeout(patience):
+                        await grown.wait()
                 except TimeoutError:
                     yield None
 

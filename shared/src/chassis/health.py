@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 import grpc
-import redis.asyncio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from redis.exceptions import RedisError
 from redis.maint_notifications import MaintNotificationsConfig
 
 from chassis.logging import get_logger
+from chassis.redis_asyncio import open_client
 from chassis.settings import WaybillSettings
 
 POLL_SECONDS: Final = 1.0
@@ -46,7 +46,7 @@ class Health:
         self._durability = waybill.durability
         self._services = ("", *services)
         self._reason: str | None = "not looked at yet"
-        self._client = redis.asyncio.Redis.from_url(
+        self._client = open_client(
             waybill.redis_url,
             socket_timeout=ANSWER_SECONDS,
             socket_connect_timeout=ANSWER_SECONDS,

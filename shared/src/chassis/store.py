@@ -13,12 +13,13 @@ from importlib import resources
 from typing import Any, Final, TypeVar
 
 import redis
-import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError
+from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
+from chassis.redis_asyncio import open_client
 from chassis.store_calls import Call, Keys
 
 R = TypeVar("R")
@@ -50,6 +51,8 @@ def connection_options(*, asynchronous: bool = False) -> dict[str, Any]:
         "health_check_interval": 0,
         "retry": (AsyncRetry if asynchronous else Retry)(NoBackoff(), 0),
         "decode_responses": False,
+        # With them on, redis-py takes a connection that the server has closed for a sound one.
+        "maint_notifications_config": MaintNotificationsConfig(enabled=False),
     }
 
 
@@ -87,7 +90,7 @@ class AsyncStore:
 
     @classmethod
     def connect(cls, service: str, url: str) -> AsyncStore:
-        return cls(Keys(service), redis.asyncio.Redis.from_url(url, **connection_options(asynchronous=True)))
+        return cls(Keys(service), open_client(url, **connection_options(asynchronous=True)))
 
     async def run(self, call: Call[R]) -> R:
         """Raises as `Store.run` does."""

@@ -1,0 +1,74 @@
+"""Clients of redis.asyncio that are bounded in time and that a cancellation always reaches.
+
+redis-py sends each command under `asyncio.wait_for`. Before Python 3.12 that loses a cancellation that comes
+while its inner task is just done (python/cpython#86296): whoever was told to end goes on. It also makes a task
+for each command. `asyncio.timeout` does neither.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import redis.asyncio
+from redis.asyncio import connection as _connections
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+# The stubs leave out what a connection is made of.
+connections: Any = _connections
+
+
+def open_client(url: str, *, socket_timeout: float, **options: Any) -> redis.asyncio.Redis:
+    """As `redis.asyncio.Redis.from_url`; every send and every read ends within `socket_timeout` seconds."""
+    pool: Any = redis.asyncio.ConnectionPool.from_url(url, socket_timeout=None, **options)
+    pool.connection_class = _BOUNDED[pool.connection_class]
+    pool.connection_kwargs["bound_seconds"] = socket_timeout
+    return redis.asyncio.Redis.from_pool(pool)
+
+
+class _Bounded:
+    """Mixed into redis-py's connections, whose own `socket_timeout` is left unset."""
+
+    def __init__(self, *, bound_seconds: float, **options: Any) -> None:
+        super().__init__(**options)
+        self._bound_seconds = bound_seconds
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:  # noqa: FBT001, FBT002 (redis-py's)
+        async with self._bound("write to"):
+            await super().send_packed_command(command, check_health)  # type: ignore[misc]
+
+    async def read_response(self, *arguments: Any, timeout: float | None = None, **options: Any) -> Any:  # noqa: ASYNC109 (redis-py's)
+        if timeout is not None:
+            return await super().read_response(*arguments, timeout=timeout, **options)  # type: ignore[misc]
+        async with self._bound("read from"):
+            return await super().read_response(*arguments, **options)  # type: ignore[misc]
+
+    @asynccontextmanager
+    async def _bound(self, what: str) -> AsyncIterator[None]:
+        """A connection that was interrupted is closed by redis-py, since its next answer would be another's."""
+        try:
+            async with asyncio.timeout(self._bound_seconds):
+                yield
+        except TimeoutError:
+            raise RedisTimeoutError(f"could not {what} Redis within {self._bound_seconds:g} s") from None
+
+
+class _Connection(_Bounded, connections.Connection):  # type: ignore[misc]
+    pass
+
+
+class _SSLConnection(_Bounded, connections.SSLConnection):  # type: ignore[misc]
+    pass
+
+
+class _UnixConnection(_Bounded, connections.UnixDomainSocketConnection):  # type: ignore[misc]
+    pass
+
+
+_BOUNDED: Final[dict[Any, Any]] = {
+    connections.Connection: _Connection,
+    connections.SSLConnection: _SSLConnection,
+    connections.UnixDomainSocketConnection: _UnixConnection,
+}
