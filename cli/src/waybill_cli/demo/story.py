@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import secrets
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -82,14 +82,17 @@ class Story:
             step.outcome = f"notify mails {setup.ADDRESS} when an alert fires and when a report is completed"
 
     async def _metrics_arrive(self) -> None:
+        """The second export is waited for: psutil has nothing to compare the first one's shares with, and says 0."""
         involved = ("source", "metrics gateway", "metrics worker")
         async with self._step("Live metrics arrive from a stock OpenTelemetry SDK", 60, *involved) as step:
             every: list[metrics_pb2.SeriesInfo] = []
-            while not {incident.CPU, incident.PROCESS} <= {each.metric for each in every}:
+            while not {incident.CPU, incident.PROCESS} <= {each.metric for each in every if _came_again(each)}:
                 self._source.check()
                 await asyncio.sleep(_POLL_SECONDS)
                 every = await self._known("")
             step.outcome = f"{len(every)} series of {len({each.metric for each in every})} metrics, every second"
+        for line in _examples(every):
+            self._narrator.note(line)
 
     async def _measure(self) -> Breach:
         """The baseline is what the service has seen, not what this process would measure."""
@@ -281,6 +284,21 @@ class Story:
             if not answer.next_page_token:
                 return [each for each in found if metric in {"", each.metric}]
             request.page_token = answer.next_page_token
+
+
+def _came_again(series: metrics_pb2.SeriesInfo) -> bool:
+    return bool(series.last_time.ToNanoseconds() > series.first_time.ToNanoseconds())
+
+
+def _examples(series: Iterable[metrics_pb2.SeriesInfo]) -> Iterator[str]:
+    """The last values of a few series that everybody knows."""
+    for each in series:
+        if each.unit == "1" and each.metric in _SHOWN and each.labels.get("state") in _SHOWN[each.metric]:
+            told = ", ".join(f"{key}={each.labels[key]}" for key in ("cpu", "state") if key in each.labels)
+            yield f"{each.metric} {{{told}}} {each.last_value:.1%}"
+
+
+_SHOWN = {incident.CPU: {"user", "idle"}, "system.memory.utilization": {"used"}}
 
 
 def _between(start: Timestamp, end: Timestamp) -> timedelta:
