@@ -192,6 +192,15 @@ def test_watch_of_one_operation_ends_with_it(waybill):
     assert json.loads(result.stdout[result.stdout.rindex('{\n  "name"') :])["name"] == NAME
 
 
+def test_a_trace_is_asked_of_its_receiver(waybill, gateway):
+    """An operation's trace is found by its name; a receiver that is not there is named, not the gateway."""
+    result = waybill("trace", NAME, "--traces", "127.0.0.1:1")
+
+    assert result.exit_code == 4
+    assert result.stderr.startswith("127.0.0.1:1: UNAVAILABLE")
+    assert gateway.asked[0].name == NAME
+
+
 def test_no_gateway_is_unavailable(waybill):
     """Exit code 4 and the address that was tried."""
     result = CliRunner().invoke(main, ["operations", "get", NAME, "--gateway", "127.0.0.1:1"])

@@ -4,6 +4,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from waybill_cli.client import Tls
 from waybill_cli.plan import PlanError, clashes, environment_of, make_plan, processes
 from waybill_cli.processes import Stage
 
@@ -148,3 +149,16 @@ def test_replicated_durability_needs_a_redis_of_its_own():
         make_plan({"WAYBILL_DURABILITY": "replicated"}, STATE)
 
     assert make_plan({"WAYBILL_DURABILITY": "replicated", "WAYBILL_REDIS_URL": REDIS}, STATE).redis_url == REDIS
+
+
+def test_a_stack_with_tls_is_asked_over_tls():
+    """What its processes are told of certificates holds for the questions whether they are ready."""
+    files = {f"WAYBILL_TLS_{name}_FILE": f"/etc/waybill/{name}.pem" for name in ("CA", "CERT", "KEY")}
+
+    assert make_plan({}, STATE).tls is None
+    environment = environment_of(make_plan(files, STATE), REDIS)
+    assert environment["OTEL_EXPORTER_OTLP_ENDPOINT"] == "https://127.0.0.1:50054"
+    assert environment["OTEL_EXPORTER_OTLP_CERTIFICATE"] == "/etc/waybill/CA.pem"
+    assert make_plan(files, STATE).tls == Tls(
+        Path("/etc/waybill/CA.pem"), Path("/etc/waybill/CERT.pem"), Path("/etc/waybill/KEY.pem")
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -27,20 +28,35 @@ _OPTIONS = (("grpc.max_receive_message_length", 16 << 20), ("grpc.enable_http_pr
 _RESUMABLE = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED}
 
 
-def open_channel(address: str, ca_file: Path | None = None) -> grpc.aio.Channel:
-    """Plain, or TLS against a CA; nothing is sent before the first call."""
-    if ca_file is None:
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """PEM files: the authority that is trusted, and the certificate and key by which this side is known."""
+
+    ca_file: Path
+    cert_file: Path
+    key_file: Path
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """Raises OSError for a file that cannot be read."""
+        return grpc.ssl_channel_credentials(
+            *(path.read_bytes() for path in (self.ca_file, self.key_file, self.cert_file))
+        )
+
+
+def open_channel(address: str, tls: Tls | None = None) -> grpc.aio.Channel:
+    """Nothing is sent before the first call."""
+    if tls is None:
         return grpc.aio.insecure_channel(address, options=_OPTIONS)
-    credentials = grpc.ssl_channel_credentials(root_certificates=ca_file.read_bytes())
-    return grpc.aio.secure_channel(address, credentials, options=_OPTIONS)
+    return grpc.aio.secure_channel(address, tls.credentials(), options=_OPTIONS)
 
 
 class Gateway:
     """Stubs over one channel, and the few calls that take more than one line. Raises grpc.RpcError."""
 
-    def __init__(self, address: str, ca_file: Path | None = None) -> None:
+    def __init__(self, address: str, tls: Tls | None = None) -> None:
         self.address = address
-        self.channel = open_channel(address, ca_file)
+        self.tls = tls
+        self.channel = open_channel(address, tls)
         # The stubs of googleapis-common-protos have no types.
         self.operations: Any = operations_pb2_grpc.OperationsStub(self.channel)
         self.queues = admin_pb2_grpc.QueueServiceStub(self.channel)
@@ -120,8 +136,8 @@ class Gateway:
 class TraceReceiver:
     """The dashboard's own receiver of recent traces."""
 
-    def __init__(self, address: str) -> None:
-        self.channel = open_channel(address)
+    def __init__(self, address: str, tls: Tls | None = None) -> None:
+        self.channel = open_channel(address, tls)
         self._stub = traces_pb2_grpc.TraceServiceStub(self.channel)
 
     async def __aenter__(self) -> Self:

@@ -12,6 +12,7 @@ from pathlib import Path
 from chassis.settings import host_and_port, split_pairs
 
 from waybill_cli import readiness
+from waybill_cli.client import Tls
 from waybill_cli.processes import ProcessSpec, Stage
 
 OTLP_METRICS_PACKAGE = "opentelemetry.proto.collector.metrics.v1"
@@ -47,6 +48,12 @@ class Plan:
     # None: an embedded Valkey is started.
     redis_url: str | None
     workers: int = 1
+
+    @property
+    def tls(self) -> Tls | None:
+        """How the stack's own listeners are reached; whether the files are right is each process' own check."""
+        ca, cert, key = (self.environment.get(f"WAYBILL_TLS_{name}_FILE", "") for name in ("CA", "CERT", "KEY"))
+        return Tls(Path(ca), Path(cert), Path(key)) if ca and cert and key else None
 
     @property
     def gateway(self) -> str:
@@ -127,9 +134,9 @@ def _of_services(plan: Plan, environment: Mapping[str, str]) -> Iterator[Process
             command = (sys.executable, "-m", f"{service}_service", role.partition(" ")[0])
             return ProcessSpec(f"{service} {role}", command, environment, stage, check)
 
-        yield replace(spec("gateway", Stage.GATEWAY, readiness.gateway_serves(gateway)), address=gateway)
+        yield replace(spec("gateway", Stage.GATEWAY, readiness.gateway_serves(gateway, plan.tls)), address=gateway)
         for role in _worker_names(plan.workers):
-            yield spec(role, Stage.WORKER, readiness.worker_is_listed(gateway))
+            yield spec(role, Stage.WORKER, readiness.worker_is_listed(gateway, plan.tls))
         for role in SERVICES[service]:
             yield replace(spec(role, Stage.INTAKE, readiness.runs), says=f"{role}.started")
 
@@ -139,11 +146,11 @@ def _of_dashboard(plan: Plan, environment: Mapping[str, str]) -> Iterator[Proces
         if address := plan.addresses.get(name):
             command = (sys.executable, "-m", "dashboard_service", role)
             yield ProcessSpec(
-                f"dashboard {role}", command, environment, Stage.DASHBOARD, check(address), address=address
+                f"dashboard {role}", command, environment, Stage.DASHBOARD, check(address, plan.tls), address=address
             )
 
 
-_DASHBOARD_PROCESSES: tuple[tuple[str, str, Callable[[str], readiness.Check]], ...] = (
+_DASHBOARD_PROCESSES: tuple[tuple[str, str, Callable[[str, Tls | None], readiness.Check]], ...] = (
     ("dashboard", "web", readiness.accepts_connections),
     ("traces", "traces", readiness.gateway_serves),
 )
@@ -161,7 +168,11 @@ def _traces(plan: Plan) -> dict[str, str]:
     shown = {"DASHBOARD_TRACES_TARGET": receiver}
     if any(name in plan.environment for name in _OTLP_ENDPOINTS):
         return shown
-    return {**shown, "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{receiver}", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
+    exported = {**shown, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
+    if plan.tls is None:
+        return {**exported, "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{receiver}"}
+    trusted = {"OTEL_EXPORTER_OTLP_CERTIFICATE": str(plan.tls.ca_file)}
+    return {**exported, **trusted, "OTEL_EXPORTER_OTLP_ENDPOINT": f"https://{receiver}"}
 
 
 _OTLP_ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")

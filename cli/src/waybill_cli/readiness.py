@@ -10,15 +10,17 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from waybill.admin.v1 import admin_pb2, admin_pb2_grpc
 
+from waybill_cli.client import Tls, open_channel
+
 _CALL_SECONDS = 2.0
 Check = Callable[[int], Awaitable[bool]]
 
 
-def gateway_serves(address: str) -> Check:
+def gateway_serves(address: str, tls: Tls | None = None) -> Check:
     """The gateway's own grpc.health.v1 says SERVING."""
 
     async def check(_pid: int) -> bool:
-        async with grpc.aio.insecure_channel(address) as channel:
+        async with open_channel(address, tls) as channel:
             with suppress(grpc.RpcError):
                 stub = health_pb2_grpc.HealthStub(channel)
                 answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=_CALL_SECONDS)
@@ -28,11 +30,11 @@ def gateway_serves(address: str) -> Check:
     return check
 
 
-def worker_is_listed(gateway: str) -> Check:
+def worker_is_listed(gateway: str, tls: Tls | None = None) -> Check:
     """The service's gateway lists a worker of this pid."""
 
     async def check(pid: int) -> bool:
-        async with grpc.aio.insecure_channel(gateway) as channel:
+        async with open_channel(gateway, tls) as channel:
             with suppress(grpc.RpcError):
                 stub = admin_pb2_grpc.WorkerServiceStub(channel)
                 answer = await stub.ListWorkers(admin_pb2.ListWorkersRequest(), timeout=_CALL_SECONDS)
@@ -42,7 +44,7 @@ def worker_is_listed(gateway: str) -> Check:
     return check
 
 
-def accepts_connections(address: str) -> Check:
+def accepts_connections(address: str, _tls: Tls | None = None) -> Check:
     """Something listens there."""
     host, _, port = address.rpartition(":")
 

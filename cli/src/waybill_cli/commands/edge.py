@@ -13,13 +13,14 @@ import click
 import grpc
 from chassis import statuses
 
-from waybill_cli.client import Gateway
+from waybill_cli.client import Gateway, Tls
 from waybill_cli.contracts import JsonError, MethodError
 from waybill_cli.failures import EXIT_UNAVAILABLE, EXIT_USAGE, call_text, exit_code_of_call
 from waybill_cli.output import Output
 from waybill_cli.plan import SERVICES
 from waybill_cli.settings import DEFAULT_GATEWAY
 
+F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 # A gateway's reason for a service that its routes do not name.
 _UNKNOWN_SERVICE = "UNKNOWN_SERVICE"
@@ -36,12 +37,20 @@ _GATEWAY = click.option(
     metavar="HOST:PORT",
     help="Any gateway; it reaches the other services. Or WAYBILL_GATEWAY.",
 )
-_CA_FILE = click.option(
-    "--ca-file",
-    envvar="WAYBILL_TLS_CA_FILE",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Speak TLS and trust this CA. Or WAYBILL_TLS_CA_FILE.",
-)
+
+
+def _tls_option(name: str, what: str) -> Callable[[F], F]:
+    return click.option(
+        f"--{name}-file",
+        envvar=f"WAYBILL_TLS_{name.upper()}_FILE",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help=f"For TLS: {what}. Or WAYBILL_TLS_{name.upper()}_FILE.",
+    )
+
+
+_CA = _tls_option("ca", "the authority to trust")
+_CERT = _tls_option("cert", "the certificate to show")
+_KEY = _tls_option("key", "its key")
 JSON = click.option("--json", "as_json", is_flag=True, help="JSON, in the fields of the contracts.")
 SERVICE = click.option("--service", multiple=True, metavar="NAME", help="Only this service; repeatable.")
 
@@ -50,17 +59,37 @@ def over_a_gateway(command: Command) -> Callable[..., None]:
     """Give a coroutine `gateway` and `output`, and turn its errors into text and exit codes."""
 
     @_GATEWAY
-    @_CA_FILE
+    @_CA
+    @_CERT
+    @_KEY
     @JSON
     @functools.wraps(command)
-    def run(*args: Any, address: str, ca_file: Path | None, as_json: bool, **kwargs: Any) -> None:
+    def run(
+        *args: Any,
+        address: str,
+        ca_file: Path | None,
+        cert_file: Path | None,
+        key_file: Path | None,
+        as_json: bool,
+        **kwargs: Any,
+    ) -> None:
+        tls = _tls(ca_file, cert_file, key_file)
+
         async def call() -> int | None:
-            async with Gateway(address, ca_file) as gateway:
+            async with Gateway(address, tls) as gateway:
                 return await command(*args, gateway=gateway, output=Output(as_json), **kwargs)
 
         sys.exit(carry_out(call(), address))
 
     return run
+
+
+def _tls(ca_file: Path | None, cert_file: Path | None, key_file: Path | None) -> Tls | None:
+    if ca_file and cert_file and key_file:
+        return Tls(ca_file, cert_file, key_file)
+    if ca_file or cert_file or key_file:
+        raise click.UsageError("TLS needs --ca-file, --cert-file and --key-file")
+    return None
 
 
 class Answers(dict[str, T]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import click
+import grpc
 from waybill.traces.v1 import traces_pb2
 
 from waybill_cli import failures, trace_tree
@@ -25,15 +26,21 @@ from waybill_cli.settings import DEFAULT_TRACES
     help="The dashboard's trace receiver. Or DASHBOARD_TRACES_TARGET.",
 )
 @over_a_gateway
-async def trace(identity: str, traces: str, *, gateway: Gateway, output: Output) -> None:
+async def trace(identity: str, traces: str, *, gateway: Gateway, output: Output) -> int:
     """The trace of this id, or of this operation, as the trace receiver has it."""
     trace_id = await _trace_id(gateway, identity)
-    async with TraceReceiver(traces) as receiver:
-        spans: Sequence[traces_pb2.Span] = await receiver.spans(trace_id)
+    spans: Sequence[traces_pb2.Span]
+    async with TraceReceiver(traces, gateway.tls) as receiver:
+        try:
+            spans = await receiver.spans(trace_id)
+        except grpc.aio.AioRpcError as error:
+            click.echo(f"{traces}: {failures.call_text(error)}", err=True)
+            return failures.exit_code_of_call(error)
     if output.as_json:
         output.json({"trace_id": trace_id, **answers_as_json(spans, "spans")})
     else:
         output.console.print(trace_tree.rendered(spans))
+    return 0
 
 
 async def _trace_id(gateway: Gateway, identity: str) -> str:
