@@ -96,23 +96,23 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]
         return intake.flow.limit(self.prefetch_count or 1, time.monotonic()) - intake.held - len(self._delivered)
 
     def append(self, message: Any, delivery_tag: str) -> None:
-        if not self._is_operation(delivery_tag):
+        if not is_operation(delivery_tag):
             super().append(message, delivery_tag)
 
     def ack(self, delivery_tag: str) -> None:
-        intake = self.channel.intake
-        if intake is not None and intake.holds(delivery_tag):
-            intake.finished(delivery_tag)
-        elif not self._was_operation(delivery_tag):
+        if is_operation(delivery_tag):
+            self._settled(delivery_tag)
+        else:
             super().ack(delivery_tag)
         self.channel.wake()
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:  # noqa: FBT001, FBT002 (kombu's signature)
-        intake = self.channel.intake
-        if intake is not None and intake.holds(delivery_tag):
-            intake.lost(delivery_tag) if requeue else intake.finished(delivery_tag)
-        elif not self._was_operation(delivery_tag):
+        if not is_operation(delivery_tag):
             super().reject(delivery_tag, requeue=requeue)
+        elif requeue and self.channel.intake is not None:
+            self.channel.intake.lost(delivery_tag)
+        else:
+            self._settled(delivery_tag)
         self.channel.wake()
 
     def restore_unacked_once(self, stderr: Any = None) -> None:
@@ -121,14 +121,18 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]
             intake.give_back_all()
         super().restore_unacked_once(stderr)
 
-    def _is_operation(self, delivery_tag: str) -> bool:
+    def _settled(self, delivery_tag: str) -> None:
         intake = self.channel.intake
-        return intake is not None and intake.holds(delivery_tag)
+        if intake is not None and intake.holds(delivery_tag):
+            intake.finished(delivery_tag)
 
-    @staticmethod
-    def _was_operation(delivery_tag: str) -> bool:
-        """Deliveries are named `session.fetch:index`; kombu's tags are UUIDs."""
-        return ":" in delivery_tag
+
+def is_operation(delivery_tag: str) -> bool:
+    """Deliveries are named `session.fetch:index`; kombu's own tags are UUIDs.
+
+    Whether a delivery is still held does not matter: kombu must never keep one, it would put it back as a message.
+    """
+    return ":" in delivery_tag
 
 
 class Channel(kombu_redis.Channel):  # type: ignore[misc]
