@@ -386,6 +386,8 @@ def celery_settings(app: ServiceApp) -> dict[str, Any]:
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,
         "worker_pool_start_method": "spawn",
+        # A child imports the whole service before it is up, on a busy machine too.
+        "worker_proc_alive_timeout": 60.0,
         "worker_enable_remote_control": True,
         "enable_utc": True,
         "timezone": "UTC",
