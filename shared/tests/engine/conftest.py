@@ -10,8 +10,7 @@ from sample_service.tasks import struct
 SAMPLE = Path(__file__).parent.parent / "sample"
 
 
-def sample(pool="threads", concurrency=4, **environment):
-    """The sample service with its gateway and a worker."""
+def sample_service(pool="threads", concurrency=4, **environment):
     return ServiceUnderTest(
         "sample",
         "sample_service",
@@ -24,12 +23,18 @@ def sample(pool="threads", concurrency=4, **environment):
     )
 
 
+@pytest.fixture(scope="session")
+def sample():
+    """`sample(pool, concurrency, SAMPLE_X=...)`: the sample service with its gateway and a worker."""
+    return sample_service
+
+
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory, request):
     """Gateway and worker of the sample service, for a module; `POOL` and `ENVIRONMENT` are the module's to set."""
     pool = getattr(request.module, "POOL", "threads")
     environment = {"WAYBILL_LEASE_SECONDS": "2", **getattr(request.module, "ENVIRONMENT", {})}
-    with Harness(tmp_path_factory.mktemp("stack"), [sample(pool, 2)], environment=environment) as harness:
+    with Harness(tmp_path_factory.mktemp("stack"), [sample_service(pool, 2)], environment=environment) as harness:
         harness.start()
         yield harness
 

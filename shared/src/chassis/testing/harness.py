@@ -109,6 +109,8 @@ class Harness:
         return {
             **inherited(prefix.upper() for prefix in self.services),
             **{f"{name.upper()}_LISTEN": address for name, address in self.addresses.items()},
+            # Compiling every module anew would be most of what a start costs.
+            "PYTHONDONTWRITEBYTECODE": "",
             "PYTHONUNBUFFERED": "1",
             "PYTHONFAULTHANDLER": "1",
             "WAYBILL_REDIS_URL": self.valkey.url,

@@ -72,6 +72,12 @@ def kill_own_process(attempt: Attempt, request: Struct) -> Struct:
     return struct(attempt=attempt.number)
 
 
+@app.task(name="sample.poison", policy=RetryPolicy(max_attempts=2))
+def poison(attempt: Attempt, request: Struct) -> None:
+    """Kills whatever runs it."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 @app.task(name="sample.fan_out", policy=QUICK)
 def fan_out(attempt: Attempt, request: Struct) -> FanOut[Struct]:
     """One child for each name in `children`: the task that it runs."""
