@@ -25,6 +25,7 @@ CONTENT_TYPE: Final = "application/x-waybill-delivery"
 SERIALIZER: Final = "waybill"
 #: Longest wait for a doorbell; a bell that was rung for a worker that died costs no more than this.
 BELL_SECONDS: Final = 1.0
+SHORTEST_BELL_SECONDS: Final = 0.01
 
 _NO_EMBED: Final = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
@@ -166,7 +167,7 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
         if intake is None:
             super()._brpop_start(timeout)
             return
-        self._deliver_plain(intake)
+        more_plain = self._deliver_plain(intake)
         fetched = intake.fetch(self.qos.credit(intake))
         for delivery in fetched.deliveries:
             self.connection._deliver(celery_message(delivery), delivery.queue)  # noqa: SLF001 (as kombu's channels do)
@@ -175,14 +176,14 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
             self.wake()
         if self.qos.credit(intake) > 0:
             due = fetched.next_due.total_seconds() if fetched.next_due is not None else BELL_SECONDS
-            self._await_bell(intake, min(BELL_SECONDS, max(0.01, due)))
+            self._await_bell(intake, SHORTEST_BELL_SECONDS if more_plain else min(BELL_SECONDS, due))
 
     def _await_bell(self, intake: Intake, seconds: float) -> None:
         connection = self.client.connection
         self._in_poll = connection
         self._brpop_sent_at = time.monotonic()
         bells = [intake.store.keys.bell(queue) for queue in intake.queues]
-        connection.send_command("BLPOP", *bells, f"{seconds:.3f}")
+        connection.send_command("BLPOP", *bells, f"{max(SHORTEST_BELL_SECONDS, seconds):.3f}")
 
     def _brpop_read(self, **options: Any) -> bool:
         if self.intake is None or self._in_poll is None:
@@ -197,15 +198,18 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
             self._in_poll = None
         raise Empty
 
-    def _deliver_plain(self, intake: Intake) -> None:
-        """Ordinary Celery messages that were sent to a queue of the service."""
+    def _deliver_plain(self, intake: Intake) -> bool:
+        """Ordinary Celery messages that were sent to a queue of the service, one each; whether there may be more."""
+        delivered = False
         for queue in intake.queues:
             if self.qos.credit(intake) <= 0 or not self._plain_waiting(queue):
                 continue
             try:
                 self.connection._deliver(self._get(queue), queue)  # noqa: SLF001
+                delivered = True
             except Empty:
                 continue
+        return delivered
 
     def _plain_waiting(self, queue: str) -> bool:
         """Asked of the store at most once a second: operations are the rule, plain messages the exception."""
