@@ -6,6 +6,7 @@ import pytest
 from chassis.testing.harness import Harness, ServiceUnderTest
 from sample_service.gateway import SampleStub
 from sample_service.tasks import struct
+from waybill.events.v1 import events_pb2, events_pb2_grpc
 
 SAMPLE = Path(__file__).parent.parent / "sample"
 
@@ -46,3 +47,18 @@ def submit(stack):
     return lambda task, payload=None, request_id="": stub.Submit(
         struct(task=task, payload=payload or {}, request_id=request_id), timeout=10
     )
+
+
+@pytest.fixture
+def wait_for_progress(stack):
+    """`wait_for_progress(operation)`: until its attempt has reported."""
+    service = stack.stub("sample", events_pb2_grpc.EventServiceStub)
+
+    def wait(operation):
+        stream = service.Subscribe(events_pb2.SubscribeRequest(cursor="0-0"), timeout=30)
+        for answer in stream:
+            if answer.event.subject == operation.name and answer.event.type.endswith(".progressed"):
+                stream.cancel()
+                return
+
+    return wait

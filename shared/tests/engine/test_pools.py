@@ -54,17 +54,6 @@ def runs_of(database, operation):
         return [row.attempt for row in connection.execute(rows.order_by(table.c.sequence))]
 
 
-def started(stack, operation):
-    """Wait until its attempt has reported progress; the metadata."""
-    watch = stack.stub("sample", events_pb2_grpc.EventServiceStub)
-    stream = watch.Subscribe(events_pb2.SubscribeRequest(cursor="0-0"), timeout=20)
-    for answer in stream:
-        if answer.event.subject == operation.name and answer.event.type.endswith(".progressed"):
-            stream.cancel()
-            return
-    raise TimeoutError(operation.name)
-
-
 def test_an_operation_runs_in_the_pool(stack, submit, worker):
     """Its response is what the task returned; the worker is named."""
     operation, metadata = stack.finished(submit("sample.echo", {"word": "hello"}))
@@ -112,11 +101,13 @@ def test_a_poison_message_ends_as_a_dead_letter(stack, submit, worker, pool):
     assert stack.finished(submit("sample.echo"))[1].state == ops.OPERATION_STATE_SUCCEEDED
 
 
-def test_a_killed_worker_is_replaced_within_the_lease_and_five_seconds(stack, submit, worker, tmp_path, database):
+def test_a_killed_worker_is_replaced_within_the_lease_and_five_seconds(
+    stack, submit, worker, wait_for_progress, tmp_path, database
+):
     """Kill -9 in the middle of an attempt: attempt 2 begins in time and reaches the end."""
     release = tmp_path / "release"
     operation = submit("sample.hold", {"until": str(release)})
-    started(stack, operation)
+    wait_for_progress(operation)
 
     worker.kill()
     died = time.time()
@@ -171,7 +162,7 @@ def published_by(stack, operation):
     return numbers
 
 
-def test_a_drain_finishes_what_runs_and_gives_the_rest_back(stack, submit, worker, pool, tmp_path):
+def test_a_drain_finishes_what_runs_and_gives_the_rest_back(stack, submit, worker, wait_for_progress, pool, tmp_path):
     """SIGTERM: others run what was not begun while the drain still waits for its own; nothing counts as lost."""
     release = tmp_path / "release"
     slots = 1 if pool == "solo" else 2
@@ -183,7 +174,7 @@ def test_a_drain_finishes_what_runs_and_gives_the_rest_back(stack, submit, worke
     store.client.srem(store.keys.named("paused"), "sample.default")
     store.client.rpush(store.keys.bell("sample.default"), "1")
     for operation in holding:
-        started(stack, operation)
+        wait_for_progress(operation)
 
     worker.terminate()
     worker.wait_for_event("worker.draining")
@@ -204,10 +195,10 @@ def test_a_drain_finishes_what_runs_and_gives_the_rest_back(stack, submit, worke
     other.end()
 
 
-def test_a_client_cancels_what_runs(stack, submit, worker, tmp_path):
+def test_a_client_cancels_what_runs(stack, submit, worker, wait_for_progress, tmp_path):
     """The attempt hears of it with the next renewal or report, and the operation is CANCELLED."""
     operation = submit("sample.hold", {"until": str(tmp_path / "never")})
-    started(stack, operation)
+    wait_for_progress(operation)
 
     stack.operations("sample").CancelOperation(operations_pb2.CancelOperationRequest(name=operation.name))
 

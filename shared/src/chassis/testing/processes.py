@@ -143,6 +143,10 @@ class ProcessUnderTest:
 
         return self._wait(wanted, f"{event} {fields or ''}", since, timeout)
 
+    def wait_for_line(self, part: str, *, since: int = 0, timeout: float = EVENT_SECONDS) -> LogEvent:
+        """The first line that has this in it, whoever wrote it. Raises as `wait_for_event` does."""
+        return self._wait(lambda line: part in str(line), part, since, timeout)
+
     def tail(self, lines: int = 60) -> str:
         """The end of its output."""
         with self._said:
@@ -178,9 +182,9 @@ class ProcessUnderTest:
 
 
 def _event(line: str) -> LogEvent:
-    """A log line as its fields; what is no log line has none."""
+    """A log line as its fields; what is no log line is `line`."""
     if line.startswith("{"):
         with contextlib.suppress(ValueError):
             fields: LogEvent = json.loads(line)
             return fields
-    return {}
+    return {"line": line}

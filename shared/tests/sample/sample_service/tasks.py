@@ -8,11 +8,14 @@ from pathlib import Path
 
 from chassis.attempts import Attempt, FanOut
 from chassis.errors import PermanentError, TransientError
+from chassis.logging import get_logger
 from chassis.retries import RetryPolicy
 from google.protobuf.struct_pb2 import Struct
 
 from sample_service import store
 from sample_service.app import app
+
+log = get_logger(__name__)
 
 QUICK = RetryPolicy(max_attempts=5, min_backoff=timedelta(milliseconds=20), max_backoff=timedelta(milliseconds=50))
 STEP_SECONDS = 0.02
@@ -105,6 +108,7 @@ def commit_then_die(attempt: Attempt, request: Struct) -> Struct:
 def plain(word: str) -> None:
     """An ordinary Celery task."""
     store.note_plain(word)
+    log.info("plain.noted", word=word)
 
 
 def _until_there(attempt: Attempt, path: str) -> None:
