@@ -99,6 +99,10 @@ class Stack(Harness):
         """The service's events of these types from now on."""
         return Followed(self.stub(through or service, events_pb2_grpc.EventServiceStub), service, types)
 
+    def resumed(self, service, cursor, through=""):
+        """All of the service's events after the cursor."""
+        return Followed(self.stub(through or service, events_pb2_grpc.EventServiceStub), service, (), cursor)
+
     def get(self, name):
         """The operation and its metadata as they are."""
         operation = self.operations(name.split("/")[1]).GetOperation(operations_pb2.GetOperationRequest(name=name))

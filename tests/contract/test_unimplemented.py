@@ -36,7 +36,7 @@ def documented():
     return named
 
 
-@pytest.mark.parametrize("method", methods(), ids=lambda each: each.full_name)
+@pytest.mark.parametrize("method", list(methods()), ids=lambda each: each.full_name)
 def test_a_method_answers_unimplemented_only_if_the_readme_says_so(stack, method):
     """Asked with an empty request; whatever else it says about that, it is implemented."""
     name = f"{method.containing_service.full_name}/{method.name}"
