@@ -28,6 +28,10 @@ MAX_ATTEMPTS: Final = 100
 MAX_SCHEDULE_AHEAD: Final = timedelta(days=365)
 KEEP_SUCCESS: Final = timedelta(days=7)
 KEEP_FAILURE: Final = timedelta(days=30)
+#: timestamp.proto: 0001-01-01T00:00:00Z to 9999-12-31T23:59:59Z.
+FIRST_SECOND: Final = -62_135_596_800
+LAST_SECOND: Final = 253_402_300_799
+NANOS: Final = 1_000_000_000
 _NO_OPTIONS: Final = ops.SubmitOptions()
 _LABEL_KEY: Final = re.compile(r"[a-z][a-z0-9_.-]{0,62}")
 
@@ -138,7 +142,6 @@ def check_options(options: ops.SubmitOptions, labels: Mapping[str, str], request
     """Raise InvalidArgument with every violation."""
     if not labels and options == _NO_OPTIONS and len(request_id) <= MAX_REQUEST_ID:
         return
-    now = now_us()
     found = Violations()
     found.require(len(request_id) <= MAX_REQUEST_ID, "request_id", f"has more than {MAX_REQUEST_ID} characters")
     found.require(options.priority in ops.Priority.values(), "options.priority", "is not a known priority")
@@ -147,14 +150,29 @@ def check_options(options: ops.SubmitOptions, labels: Mapping[str, str], request
         "options.max_attempts",
         f"must be 1 to {MAX_ATTEMPTS}, or 0 for the default",
     )
+    check_times(options, now_us(), found)
+    check_labels(labels, found)
+    found.raise_if_any()
+
+
+def check_times(options: ops.SubmitOptions, now: int, found: Violations) -> None:
+    """Add what is wrong with schedule_time and expire_time; nothing is compared with what is no instant."""
+    sound = [check_instant(options, name, found) for name in ("schedule_time", "expire_time")]
+    if not all(sound):
+        return
     due, expire = timestamp_us(options, "schedule_time"), timestamp_us(options, "expire_time")
     limit = now + MAX_SCHEDULE_AHEAD // timedelta(microseconds=1)
     found.require(due <= limit, "options.schedule_time", f"is more than {MAX_SCHEDULE_AHEAD.days} days ahead")
     if options.HasField("expire_time"):
         found.require(expire > now, "options.expire_time", "must lie in the future")
         found.require(expire > due, "options.expire_time", "must be after schedule_time")
-    check_labels(labels, found)
-    found.raise_if_any()
+
+
+def check_instant(options: ops.SubmitOptions, name: str, found: Violations) -> bool:
+    """Whether the Timestamp is within the bounds that timestamp.proto sets."""
+    stamp: Timestamp = getattr(options, name)
+    sound = FIRST_SECOND <= stamp.seconds <= LAST_SECOND and 0 <= stamp.nanos < NANOS
+    return found.require(sound, f"options.{name}", "must lie in the years 1 to 9999, with nanos from 0 to 999,999,999")
 
 
 def check_labels(labels: Mapping[str, str], found: Violations) -> None:
