@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from google.rpc import code_pb2
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 from waybill.events.v1 import events_pb2
 from waybill.operations.v1 import operations_pb2 as ops
 from waybill.store.v1 import store_pb2
@@ -144,9 +144,13 @@ class EventLog:
                 await asyncio.sleep(0.5)
 
     async def end(self) -> str:
-        """The cursor behind the newest entry."""
-        newest = await self.store.client.xrevrange(self._key, count=1)
-        return str(newest[0][0].decode()) if newest else "0-0"
+        """The cursor behind the newest entry that there ever was; trimming does not move it."""
+        try:
+            facts = await self.store.client.xinfo_stream(self._key)
+        except ResponseError:  # there is no stream before the first entry
+            return "0-0"
+        newest: bytes = facts["last-generated-id"]
+        return newest.decode()
 
     async def check(self, cursor: str) -> None:
         """Raises InvalidArgument for what is no cursor, OutOfRange with CURSOR_EXPIRED for one kept no longer."""
@@ -154,7 +158,7 @@ class EventLog:
             raise InvalidArgument([FieldViolation("cursor", "is not a cursor that this service gave out")])
         trimmed = int(await self.store.client.get(self.store.keys.named("events:trimmed")) or 0)
         end = await self.end()
-        if (int(cursor.partition("-")[0]) < trimmed and cursor != "0-0") or order(cursor) > order(end):
+        if (order(cursor)[0] < trimmed and cursor != end) or order(cursor) > order(end):
             raise OutOfRange(
                 "events after this cursor are kept no longer; take a ListOperations snapshot and go on from its cursor",
                 reason="CURSOR_EXPIRED",
