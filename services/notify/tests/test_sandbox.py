@@ -240,3 +240,9 @@ def test_any_expression_renders_or_is_refused_with_a_reason(data):
 
     source = data.draw(st.recursive(atoms, grow, max_leaves=6))
     assert outcome("{{ " + source + " }}", data.draw(st.sampled_from(["text", "html"]))) in OUTCOMES
+
+
+def test_a_filter_argument_that_jinja_asserts_is_refused_with_a_reason():
+    """`truncate(2)` leaves no room for its dots: an error of the template, not of the service."""
+    with pytest.raises(RenderError):
+        rendered("{{ 'a long text'|truncate(2) }}")

@@ -30,7 +30,17 @@ TOO_LARGE: Final = "TEMPLATE_LIMIT_EXCEEDED"
 FAILED: Final = "TEMPLATE_RENDER_FAILED"
 
 # What Python's operators, filters and tests raise on values that do not suit them.
-_FAULTS: Final = (TemplateError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+# Jinja2 asserts some of its filters' arguments: `truncate(2)`.
+_FAULTS: Final = (
+    TemplateError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 
 
 class RenderError(Exception):
