@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,6 +20,7 @@ SCAN_LIMIT: Final = 5_000
 _TERM: Final = re.compile(
     r"""\s*(?P<field>[a-z_]+(?:\.[a-z0-9_.-]+)?)\s*=\s*(?:"(?P<quoted>[^"]*)"|(?P<bare>[^\s"]+))\s*"""
 )
+_AND: Final = re.compile(r"AND\s+")
 
 Predicate = Callable[[StoredOperation], bool]
 
@@ -39,7 +40,7 @@ def parse_filter(expression: str) -> Predicate:
     """
     if not expression.strip():
         return lambda _: True
-    return _all([_predicate(term) for term in re.split(r"\s+AND\s+", expression)])
+    return _all([_predicate(term) for term in _terms(expression)])
 
 
 async def list_page(store: AsyncStore, index: str, wanted: Predicate, *, size: int, token: str) -> Page:
@@ -61,14 +62,15 @@ async def list_page(store: AsyncStore, index: str, wanted: Predicate, *, size: i
 async def _scan(
     store: AsyncStore, index: str, start: tuple[float, str] | None
 ) -> AsyncIterator[tuple[float, str, StoredOperation]]:
-    offset = 0
-    highest = "+inf" if start is None else start[0]
+    """What comes after `start`, each once, whatever is added or deleted meanwhile."""
+    last, offset = start, 0
     while True:
+        highest = "+inf" if last is None else last[0]
         chunk = await store.client.zrevrangebyscore(
             store.keys.named(index), highest, "-inf", start=offset, num=CHUNK, withscores=True
         )
         pairs = [(float(score), member.decode()) for member, score in chunk]
-        fresh = [pair for pair in pairs if start is None or pair < start]
+        fresh = [pair for pair in pairs if last is None or pair < last]
         pipeline = store.client.pipeline(transaction=False)
         for _, operation_id in fresh:
             pipeline.hgetall(store.keys.operation(operation_id))
@@ -76,7 +78,8 @@ async def _scan(
             yield score, operation_id, stored
         if len(chunk) < CHUNK:
             return
-        offset += CHUNK
+        # Of one instant there may be more than a chunk: those are passed by their number.
+        last, offset = (fresh[-1], 0) if fresh else (last, offset + CHUNK)
 
 
 def _position(token: str) -> tuple[float, str] | None:
@@ -86,12 +89,20 @@ def _position(token: str) -> tuple[float, str] | None:
     return float(score), operation_id
 
 
-def _predicate(term: str) -> Predicate:
-    match = _TERM.fullmatch(term)
-    if match is None:
-        raise InvalidArgument(
-            [FieldViolation("filter", f"cannot read {term!r}; expected field = value, joined by AND")]
-        )
+def _terms(expression: str) -> Iterator[re.Match[str]]:
+    """`field = value`, joined by AND. Raises InvalidArgument where anything else stands."""
+    position = 0
+    while match := _TERM.match(expression, position):
+        yield match
+        if match.end() == len(expression):
+            return
+        joint = _AND.match(expression, match.end())
+        position = joint.end() if joint else len(expression)
+    rest = expression[position:] or expression
+    raise InvalidArgument([FieldViolation("filter", f"cannot read {rest!r}; expected field = value, joined by AND")])
+
+
+def _predicate(match: re.Match[str]) -> Predicate:
     name = match["field"]
     value = match["quoted"] if match["quoted"] is not None else match["bare"]
     if name == "state":
