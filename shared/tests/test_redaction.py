@@ -1,6 +1,8 @@
 """What clients see of payloads."""
 
-from chassis.redaction import REDACTED, is_sensitive, redacted
+import pytest
+from chassis.errors import InvalidArgument
+from chassis.redaction import REDACTED, is_sensitive, redacted, unredacted
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.wrappers_pb2 import StringValue
 from waybill.notify.v1 import internal_pb2, notify_pb2
@@ -57,3 +59,51 @@ def test_an_unknown_type_is_returned_as_it_is():
     payload = AnyMessage(type_url="type.googleapis.com/somebody.else.v1.Thing", value=b"x")
 
     assert redacted(payload) is payload
+
+
+def _notification(*secrets):
+    """A recipient for each secret."""
+    request = notify_pb2.SendNotificationRequest(template_id="alert")
+    for number, secret in enumerate(secrets):
+        webhook = notify_pb2.WebhookChannel(url=f"https://{number}.example", secret=secret)
+        request.recipients.add().channels.add().webhook.CopyFrom(webhook)
+    return request
+
+
+def _edited(original, change):
+    """What a client sends back that has seen the payload and changed it."""
+    seen = notify_pb2.SendNotificationRequest()
+    redacted(_packed(original)).Unpack(seen)
+    change(seen)
+    return _packed(seen)
+
+
+def test_an_edited_payload_has_its_blanked_texts_again():
+    """What the client changed stays changed, a value that it gave too."""
+    original = _notification("one", "two")
+
+    def change(seen):
+        seen.template_id = "other"
+        seen.recipients[1].channels[0].webhook.secret = "new"
+
+    answer = notify_pb2.SendNotificationRequest()
+    unredacted(_edited(original, change), _packed(original), "edited").Unpack(answer)
+
+    assert [recipient.channels[0].webhook.secret for recipient in answer.recipients] == ["one", "new"]
+    assert answer.template_id == "other"
+
+
+def test_blanked_texts_of_a_list_that_was_changed_are_asked_for():
+    """By its place alone a secret could be given to another's webhook."""
+    original = _notification("one", "two")
+
+    with pytest.raises(InvalidArgument) as caught:
+        unredacted(_edited(original, lambda seen: seen.recipients.pop(0)), _packed(original), "edited")
+
+    assert [each.field for each in caught.value.violations] == ["edited.recipients[0].channels[0].webhook.secret"]
+
+
+def test_an_edited_payload_without_marked_fields_stays_as_it_is():
+    edited, original = _packed(StringValue(value="b")), _packed(StringValue(value="a"))
+
+    assert unredacted(edited, original, "edited") is edited

@@ -30,7 +30,7 @@ from chassis.descriptions import (
 from chassis.errors import FailedPrecondition, FieldViolation, InvalidArgument, NotFound, Violations
 from chassis.listing import list_page
 from chassis.operations import Operations, describe_accepted, mark_projected, provenance_of_call, request_id_reused
-from chassis.redaction import redacted
+from chassis.redaction import redacted, unredacted
 from chassis.store_calls import Acceptance, id_of
 
 if TYPE_CHECKING:
@@ -134,6 +134,8 @@ class DeadLetterServicer(admin_pb2_grpc.DeadLetterServiceServicer):
         if edited is not None and edited.type_url != original.request.type_url:
             wanted = original.request.type_url.rpartition("/")[2]
             raise InvalidArgument([FieldViolation("edited_request", f"must be a {wanted}")])
+        if edited is not None:
+            edited = unredacted(edited, original.request, "edited_request")
         item = replay(self._app.service, stored, original, edited, provenance, request_id)
         (verdict,) = await self._store.run(store_calls.accept([item], bound=self._app.queue_bound))
         if verdict.verdict == "reused":

@@ -11,6 +11,8 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
+from chassis.errors import Violations
+
 REDACTED: Final = "[redacted]"
 
 
@@ -19,18 +21,43 @@ def redacted(payload: AnyMessage) -> AnyMessage:
 
     A type that this process does not know is returned as it is: its owner has redacted it.
     """
-    try:
-        descriptor = descriptor_pool.Default().FindMessageTypeByName(payload.TypeName())
-    except KeyError:
+    message = _sensitive(payload)
+    if message is None:
         return payload
-    if not is_sensitive(descriptor):
-        return payload
-    message = message_factory.GetMessageClass(descriptor)()
-    payload.Unpack(message)
     _blank(message)
     answer = AnyMessage()
     answer.Pack(message)
     return answer
+
+
+def unredacted(edited: AnyMessage, original: AnyMessage, path: str) -> AnyMessage:
+    """A payload that was edited as clients see it: what is still blanked is what the original has in that place.
+
+    Raises InvalidArgument, at `path`, for blanked texts in lists and maps that are no longer those of the original:
+    nobody knows which was meant.
+    """
+    message, source = _sensitive(edited), _sensitive(original)
+    if message is None or source is None:
+        return edited
+    found = Violations()
+    _fill(message, source, path, found)
+    found.raise_if_any()
+    answer = AnyMessage()
+    answer.Pack(message)
+    return answer
+
+
+def _sensitive(payload: AnyMessage) -> Message | None:
+    """The payload's message; None for a type that is unknown here or has nothing marked."""
+    try:
+        descriptor = descriptor_pool.Default().FindMessageTypeByName(payload.TypeName())
+    except KeyError:
+        return None
+    if not is_sensitive(descriptor):
+        return None
+    message = message_factory.GetMessageClass(descriptor)()
+    payload.Unpack(message)
+    return message
 
 
 @cache
@@ -67,9 +94,24 @@ def _blank_field(message: Message, field: FieldDescriptor) -> None:
         setattr(message, field.name, REDACTED)
 
 
+def _fill(message: Message, source: Message | None, path: str, found: Violations) -> None:
+    for field, value in message.ListFields():
+        here = f"{path}.{field.name}"
+        if field.GetOptions().debug_redact:
+            if value == REDACTED and found.require(source is not None, here, "is blanked; give the value"):
+                setattr(message, field.name, getattr(source, field.name))
+        elif field.message_type is not None:
+            parts, sources = _parts(value), _parts(getattr(source, field.name)) if source is not None else []
+            same = len(parts) == len(sources)
+            for number, part in enumerate(parts):
+                _fill(
+                    part, sources[number] if same else None, f"{here}[{number}]" if field.is_repeated else here, found
+                )
+
+
 def _parts(value: Any) -> list[Message]:
     """The messages in a message field: one, many, or the values of a map."""
     if isinstance(value, Message):
         return [value]
-    values = value.values() if isinstance(value, Mapping) else value
+    values = [value[key] for key in sorted(value)] if isinstance(value, Mapping) else value
     return [part for part in values if isinstance(part, Message)]
