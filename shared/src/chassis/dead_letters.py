@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -29,7 +29,7 @@ from chassis.descriptions import (
 )
 from chassis.errors import FailedPrecondition, FieldViolation, InvalidArgument, NotFound, Violations
 from chassis.listing import list_page
-from chassis.operations import Operations, describe_accepted, mark_projected, provenance_of_call, request_id_reused
+from chassis.operations import Operations, mark_projected, provenance_of_call
 from chassis.redaction import redacted, unredacted
 from chassis.store_calls import Acceptance, id_of
 
@@ -92,15 +92,8 @@ class DeadLetterServicer(admin_pb2_grpc.DeadLetterServiceServicer):
         )
         found.require(request.rate >= 0, "rate", "must be positive, or 0 for no limit")
         found.raise_if_any()
-        matching = await list_page(
-            self._store,
-            "dead",
-            lambda s: request.group in {"", group_of(s)} and b"rep" not in s,
-            size=GROUP_LIMIT,
-            token="",
-        )
         answer = admin_pb2.ReplayDeadLettersResponse()
-        for stored in list(reversed(matching.operations))[: request.limit or REPLAY_LIMIT]:
+        for stored in await self._not_replayed(request.group, request.limit or REPLAY_LIMIT):
             answer.operations.append(await self._replay(stored, "", None, provenance_of_call(server=False)))
             if request.rate:
                 await asyncio.sleep(1 / request.rate)
@@ -112,6 +105,23 @@ class DeadLetterServicer(admin_pb2_grpc.DeadLetterServiceServicer):
         stored = await self._dead(request.operation)
         await self._store.client.zrem(self._store.keys.named("dead"), record_of(stored).id)
         return admin_pb2.DiscardDeadLetterResponse()
+
+    async def _not_replayed(self, group: str, limit: int) -> list[StoredOperation]:
+        """The oldest of the group, or of all, that have not been replayed."""
+        oldest: deque[StoredOperation] = deque(maxlen=limit)
+        token = ""
+        while True:
+            page = await list_page(
+                self._store,
+                "dead",
+                lambda stored: group in {"", group_of(stored)} and b"rep" not in stored,
+                size=GROUP_LIMIT,
+                token=token,
+            )
+            oldest.extend(page.operations)
+            token = page.next_page_token
+            if not token:
+                return list(reversed(oldest))
 
     async def _dead(self, name: str) -> StoredOperation:
         """Raises InvalidArgument, NotFound or FailedPrecondition."""
@@ -138,12 +148,9 @@ class DeadLetterServicer(admin_pb2_grpc.DeadLetterServiceServicer):
             edited = unredacted(edited, original.request, "edited_request")
         item = replay(self._app.service, stored, original, edited, provenance, request_id)
         (verdict,) = await self._store.run(store_calls.accept([item], bound=self._app.queue_bound))
-        if verdict.verdict == "reused":
-            raise request_id_reused(self._app.service, verdict.operation_id)
-        if verdict.verdict == "same":
-            return await self._operations.get(verdict.operation_id)
-        mark_projected(provenance)
-        return describe_accepted(self._app.service, item)
+        if verdict.verdict == "accepted":
+            mark_projected(provenance)
+        return await self._operations.answer(item, verdict)
 
     def _letter(self, stored: StoredOperation) -> admin_pb2.DeadLetter:
         metadata = metadata_of(self._app.service, stored, record_of(stored), brief=True)

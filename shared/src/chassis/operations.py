@@ -70,7 +70,7 @@ class Operations:
         verdict = await self._batcher.accept(item)
         if verdict.verdict == "accepted":
             mark_projected(provenance)
-        return await self._answer(item, verdict)
+        return await self.answer(item, verdict)
 
     async def accept_many(
         self, submissions: Sequence[Submission], *, method: str = ""
@@ -89,7 +89,7 @@ class Operations:
                 answers.append(to_status(item, self.service))
                 continue
             try:
-                answers.append(await self._answer(item, next(verdicts)))
+                answers.append(await self.answer(item, next(verdicts)))
             except WaybillError as error:
                 answers.append(to_status(error, self.service))
         return answers
@@ -128,7 +128,8 @@ class Operations:
         except WaybillError as error:
             return error
 
-    async def _answer(self, item: Acceptance, verdict: Verdict) -> operations_pb2.Operation:
+    async def answer(self, item: Acceptance, verdict: Verdict) -> operations_pb2.Operation:
+        """What the client is told of an acceptance. Raises for every verdict but accepted and same."""
         match verdict.verdict:
             case "accepted":
                 return describe_accepted(self.service, item)
