@@ -184,7 +184,8 @@ def encode(span: Span) -> trace_pb2.Span:
         name=span.name,
         kind=span.kind,  # type: ignore[arg-type]
         start_time_unix_nano=span.start_us * 1000,
-        end_time_unix_nano=max(span.end_us, span.start_us) * 1000,
+        # Jaeger takes a span without length for one with negative length.
+        end_time_unix_nano=max(span.end_us, span.start_us + 1) * 1000,
         attributes=[key_value(key, value) for key, value in span.attributes.items()],
         links=[trace_pb2.Span.Link(trace_id=link.trace_id, span_id=link.span_id) for link in span.links],
     )
