@@ -108,6 +108,10 @@ class Stack(Harness):
         operation = self.operations(name.split("/")[1]).GetOperation(operations_pb2.GetOperationRequest(name=name))
         return operation, unpacked(operation.metadata, ops.OperationMetadata)
 
+    def cancel(self, name):
+        """Ask for the operation's cancellation."""
+        self.operations(name.split("/")[1]).CancelOperation(operations_pb2.CancelOperationRequest(name=name))
+
     def listed(self, service, wanted=""):
         """Name and metadata of every operation that matches, newest first."""
         found, token = [], ""

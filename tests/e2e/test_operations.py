@@ -34,10 +34,6 @@ def ingest(stack, metric="jobs", **options):
     return stack.metrics().IngestSamples(samples.batch(metric, 1.0, options=samples.options(**options)))
 
 
-def cancel(stack, name):
-    stack.operations(name.split("/")[1]).CancelOperation(operations_pb2.CancelOperationRequest(name=name))
-
-
 def wait(stack, name, seconds):
     request = operations_pb2.WaitOperationRequest(name=name, timeout=Duration(seconds=seconds))
     return stack.operations("metrics").WaitOperation(request, timeout=seconds + 10)
@@ -149,7 +145,7 @@ def test_a_waiting_operation_is_cancelled_at_once(stack, paused, waits_for):
     """SCHEDULED or QUEUED: no attempt begins any more."""
     name = ingest(stack, due=LATER if waits_for == "its due time" else None).name
 
-    cancel(stack, name)
+    stack.cancel(name)
     operation, kept = stack.get(name)
 
     assert (kept.state, kept.attempt) == (ops.OPERATION_STATE_CANCELLED, 0)
@@ -169,7 +165,7 @@ def test_a_running_operation_is_told_of_its_cancellation(stack, receiver, answer
     _, (delivery,) = notices.send(stack, endpoint.channel)
     endpoint.wait_for(1)
 
-    cancel(stack, delivery)
+    stack.cancel(delivery)
     _, asked = stack.get(delivery)
     endpoint.let_go()
     operation, kept = stack.finished(delivery)
@@ -184,7 +180,7 @@ def test_a_final_state_stays(stack):
     """Cancelling what has ended changes nothing and is no error."""
     ended, _ = stack.finished(ingest(stack))
 
-    cancel(stack, ended.name)
+    stack.cancel(ended.name)
 
     assert stack.get(ended.name)[0] == ended
 
@@ -196,7 +192,7 @@ def test_only_what_has_ended_is_deleted(stack, paused):
     request = operations_pb2.DeleteOperationRequest(name=name)
 
     assert refused(delete, request).brief == ("FAILED_PRECONDITION", "OPERATION_NOT_ENDED")
-    cancel(stack, name)
+    stack.cancel(name)
     delete(request)
 
     asked = operations_pb2.GetOperationRequest(name=name)
