@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from datetime import timedelta
 from typing import Final
 
@@ -21,6 +22,7 @@ from chassis.store import Store
 log = get_logger(__name__)
 
 SWEEP_SECONDS: Final = 2.0
+FORGET_SECONDS: Final = 3600.0
 #: Owed rows stay so long after their publication: longer than any operation is attempted.
 KEEP_PUBLISHED: Final = timedelta(days=40)
 BATCH: Final = 100
@@ -37,15 +39,29 @@ class Relay:
         self._thread: threading.Thread | None = None
 
     def publish(self, *, operation_id: str = "") -> int:
-        """Publish what is owed, by one operation or by all; how many events. Publishing again changes nothing."""
-        with self._engine.connect() as connection:
-            owed = outbox.pending(connection, limit=BATCH, operation_id=operation_id)
-        if not owed:
-            return 0
+        """Publish what is owed, by one operation or by all; how many events. Publishing again changes nothing.
+
+        Raises RedisError or SQLAlchemyError; what is not published then is the next sweep's.
+        """
+        events = 0
+        while True:
+            with self._engine.connect() as connection:
+                owed = outbox.pending(connection, limit=BATCH, operation_id=operation_id)
+            if owed:
+                self._publish(owed)
+            events += len(owed)
+            if len(owed) < BATCH:
+                return events
+
+    def _publish(self, owed: list[OwedEvent]) -> None:
         self._store.run(store_calls.publish([(event.event_id, event.type, self._encode(event)) for event in owed]))
         with self._engine.begin() as connection:
             outbox.published(connection, [event.event_id for event in owed])
-        return len(owed)
+
+    def forget(self) -> int:
+        """Delete what was published long ago; how many rows."""
+        with self._engine.begin() as connection:
+            return outbox.forget(connection, older_than=KEEP_PUBLISHED)
 
     def start(self) -> None:
         self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
@@ -57,9 +73,13 @@ class Relay:
             self._thread.join(SWEEP_SECONDS * 2)
 
     def _run(self) -> None:
+        forget_at = 0.0
         while not self._done.wait(SWEEP_SECONDS):
             try:
                 swept = self.publish()
+                if time.monotonic() >= forget_at:
+                    self.forget()
+                    forget_at = time.monotonic() + FORGET_SECONDS
             except (RedisError, SQLAlchemyError) as error:
                 log.warning("relay.waiting", error=str(error))
                 continue
