@@ -24,7 +24,7 @@ from chassis.store_calls import Call, Keys
 
 R = TypeVar("R")
 
-#: Fault 8: without limits a frozen Redis blocks a client for ever.
+#: Without limits a frozen Redis blocks a client for ever.
 SOCKET_TIMEOUT_SECONDS: Final = 5.0
 CONNECT_TIMEOUT_SECONDS: Final = 2.0
 

@@ -18,21 +18,22 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final, Literal, cast, get_args, get_origin, overload
 
 import celery
-import kombu
 import sqlalchemy as sa
 from celery import signals
 from celery.utils.imports import symbol_by_name
 from google.protobuf.message import Message
+from redis.exceptions import RedisError
 from waybill.operations.v1 import operations_pb2 as ops
 
 from chassis import telemetry, transport
 from chassis.attempts import Attempt, FanOut, WorkItem, run_attempt
+from chassis.celery_settings import celery_settings
 from chassis.intake import Intake, Keeper, host_facts
 from chassis.logging import get_logger
 from chassis.relay import Relay
 from chassis.retries import RetryPolicy
 from chassis.settings import WaybillSettings
-from chassis.store import CONNECT_TIMEOUT_SECONDS, SOCKET_TIMEOUT_SECONDS, Store
+from chassis.store import Store
 
 __all__ = ["Attempt", "FanOut", "QueueSpec", "ServiceApp"]
 
@@ -129,9 +130,16 @@ class ServiceApp(celery.Celery):
         return Relay(self.service, self.store, self._outbox() if callable(self._outbox) else self._outbox)
 
     def publish_owed(self, operation_id: str) -> None:
-        """Publish what the operation's transactions owe, before its attempt settles."""
-        if self.relay is not None:
+        """Publish what the operation's transactions owe, before its attempt settles.
+
+        In an outage the relay does it later: the work is done, and publishing is no reason to do it again.
+        """
+        if self.relay is None:
+            return
+        try:
             self.relay.publish(operation_id=operation_id)
+        except RedisError as error:
+            log.warning("events.left_to_relay", operation_id=operation_id, error=str(error))
 
     def queue_of(self, task_name: str) -> QueueSpec:
         """The first queue that names the task. Raises LookupError: a task without a queue fails at import."""
@@ -343,52 +351,3 @@ def signature_of(function: Callable[..., Any]) -> tuple[type[Message], type[Mess
     if answer is None or answer is type(None):
         return request_type, None
     raise TypeError(f"{function.__qualname__}: the return annotation must be a message type, FanOut[...] or None")
-
-
-def celery_settings(app: ServiceApp) -> dict[str, Any]:
-    """Celery's configuration. Where stock parts remain, the values that FAULTS found to be safe."""
-    url = app.waybill.redis_url
-    exchange = kombu.Exchange(app.service, type="direct")
-    return {
-        "broker_url": url,
-        "broker_transport": "chassis.transport:Transport",
-        "broker_transport_options": {
-            "waybill_service": app.service,
-            "global_keyprefix": f"wb:{{{app.service}}}:celery:",
-            "socket_timeout": SOCKET_TIMEOUT_SECONDS * 2,
-            "socket_connect_timeout": CONNECT_TIMEOUT_SECONDS,
-            "socket_keepalive": True,
-            "health_check_interval": 10,
-            "visibility_timeout": 2100,
-            "unacked_restore_interval": 10,
-        },
-        "broker_connection_retry_on_startup": True,
-        "broker_connection_max_retries": None,
-        "broker_channel_error_retry": True,
-        "broker_pool_acquire_timeout": 2,
-        "control_exchange": f"{app.service}.pidbox",
-        "event_exchange": f"{app.service}.celeryev",
-        "task_queues": [kombu.Queue(queue.name, exchange, routing_key=queue.name) for queue in app.queues],
-        "task_default_queue": app.queues[0].name,
-        "task_default_exchange": app.service,
-        "task_default_routing_key": app.queues[0].name,
-        "task_create_missing_queues": False,
-        "task_acks_late": True,
-        "task_reject_on_worker_lost": True,
-        "task_ignore_result": True,
-        "task_store_errors_even_if_ignored": False,
-        "task_serializer": "json",
-        "result_serializer": "json",
-        "accept_content": ["json", transport.SERIALIZER],
-        "worker_prefetch_multiplier": 1,
-        "worker_cancel_long_running_tasks_on_connection_loss": False,
-        "worker_send_task_events": False,
-        "worker_hijack_root_logger": False,
-        "worker_redirect_stdouts": False,
-        "worker_pool_start_method": "spawn",
-        # A child imports the whole service before it is up, on a busy machine too.
-        "worker_proc_alive_timeout": 60.0,
-        "worker_enable_remote_control": True,
-        "enable_utc": True,
-        "timezone": "UTC",
-    }
