@@ -64,6 +64,8 @@ class Submission:
     priority: int = ops.PRIORITY_UNSPECIFIED
     #: What its effects are keyed by. Empty: the operation's own id.
     effect_id: str = ""
+    #: Id of the operation at the root of the fan-out. Empty: the parent's id, or the operation's own.
+    root: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,7 @@ def acceptance(submission: Submission, provenance: Provenance) -> Acceptance:
         request_id=request_id,
         labels=labels,
         parent=submission.parent,
-        root=id_of(submission.parent) or operation_id,
+        root=submission.root or id_of(submission.parent) or operation_id,
         effect_id=submission.effect_id or operation_id,
         trace=trace_of(provenance, traceparent=submission.traceparent, links=submission.links),
         expire_time_us=timestamp_us(options, "expire_time"),

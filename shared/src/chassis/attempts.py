@@ -109,6 +109,7 @@ class Attempt:
         self.traceparent = span.traceparent
         self.token = token
         self._span = span
+        self._root = record.root
         self._stop = threading.Event()
         self._stop_error: Exception | None = None
         self._reported = (-1, "")
@@ -151,6 +152,7 @@ class Attempt:
             parent=self.operation,
             priority=priority,
             effect_id=child_effect_id(self.effect_id, key),
+            root=self._root,
         )
         provenance = Provenance("", f"child/{self.operation_id}", self._span)
         (verdict,) = self.app.store.run(store_calls.accept([acceptance(submission, provenance)]))

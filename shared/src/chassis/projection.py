@@ -15,7 +15,6 @@ from waybill.store.v1 import store_pb2
 
 from chassis.descriptions import operation_name, state_name
 from chassis.event_log import Entry
-from chassis.store_calls import id_of
 from chassis.telemetry import CLIENT, CONSUMER, PRODUCER, SERVER, Attribute, Span, SpanContext
 
 #: Verbs that tell of an attempt's end.
@@ -169,7 +168,7 @@ def attributes_of(service: str, entry: Entry, operation: str, type_: str) -> dic
         "messaging.operation.type": type_,
         "messaging.destination.name": queue_of(entry),
         "messaging.message.id": entry.operation_id,
-        "messaging.message.conversation_id": id_of(fields.get(b"par", b"").decode()) or entry.operation_id,
+        "messaging.message.conversation_id": fields.get(b"root", b"").decode() or entry.operation_id,
         "waybill.operation": operation_name(service, entry.operation_id),
         "waybill.task": fields[b"task"].decode(),
         "waybill.state": state_name(int(fields[b"st"])),

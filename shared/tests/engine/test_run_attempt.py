@@ -21,6 +21,7 @@ from google.protobuf.wrappers_pb2 import BytesValue, StringValue
 from google.rpc import status_pb2
 from redis.exceptions import ConnectionError as RedisConnectionError
 from waybill.operations.v1 import operations_pb2 as ops
+from waybill.store.v1 import store_pb2
 
 LEASE = timedelta(seconds=15)
 HELLO = StringValue(value="hello")
@@ -178,6 +179,25 @@ def test_a_fan_out_waits_for_the_children_that_the_task_accepted(runner, app):
     app.store.run(store_calls.cancel([child.id for child in children]))
     assert runner.bench.observe(runner.id).state == "SUCCEEDED"
     assert runner.result(StringValue).value == "all"
+
+
+def test_children_know_the_root_of_the_whole_fan_out(runner, app):
+    """Grandchildren too."""
+    child_task = SimpleNamespace(
+        name="test.do", policy=RetryPolicy(), queue_name="q", default_priority=2, retention=None
+    )
+
+    def fans_out(attempt, request):
+        runner.id = attempt.accept(child_task, HELLO, key="a").rpartition("/")[2]
+        return FanOut(HELLO, children=1)
+
+    root = runner.id
+    runner.run(fans_out)
+    runner.run(fans_out)
+
+    records = [store_pb2.OperationRecord.FromString(one.record) for one in app.store.operations.values()]
+    assert len(records) == 3
+    assert {record.root for record in records} == {root}
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ for base = 4, #ARGV, STRIDE do
     redis.call('HSET', op_key(id), 'rec', record, 'task', task, 'q', queue, 'pr', priority, 'max', max, 'ct', now, 'xt', expire_time,
       'tr', span, 'ks', keep_success, 'kf', keep_failure, 'st', SCHEDULED)
     if parent ~= '' then
-      redis.call('HSET', op_key(id), 'par', parent)
+      redis.call('HSET', op_key(id), 'par', parent, 'root', redis.call('HGET', op_key(parent), 'root') or parent)
       redis.call('SADD', P .. 'kids:' .. parent, id)
     end
     if replayed ~= '' and redis.call('EXISTS', op_key(replayed)) == 1 then redis.call('HSET', op_key(replayed), 'rep', id) end

@@ -31,10 +31,12 @@ end
 
 -- One entry in the event log. `more` is a flat list of further fields.
 local function emit(verb, id, more)
-  local f = redis.call('HMGET', op_key(id), 'st', 'task', 'q', 'pr', 'at', 'max', 'w', 'tr', 'ct', 'par', 'due')
+  local f = redis.call('HMGET', op_key(id), 'st', 'task', 'q', 'pr', 'at', 'max', 'w', 'tr', 'ct', 'par', 'due', 'root')
   local entry = {'v', verb, 'id', id, 'st', f[1], 'task', f[2], 'q', f[3], 'pr', f[4], 'at', f[5] or '0', 'max', f[6],
     'w', f[7] or '', 'tr', f[8], 'ct', f[9]}
-  if f[10] and f[10] ~= '' then entry[#entry + 1] = 'par'; entry[#entry + 1] = f[10] end
+  if f[10] then
+    for _, value in ipairs({'par', f[10], 'root', f[12]}) do entry[#entry + 1] = value end
+  end
   if f[11] then entry[#entry + 1] = 'due'; entry[#entry + 1] = f[11] end
   for _, value in ipairs(more or {}) do entry[#entry + 1] = value end
   redis.call('XADD', P .. 'events', '*', unpack(entry))
