@@ -7,12 +7,14 @@ import secrets
 from typing import Final
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from chassis.event_log import READ_COUNT, Entry, EventLog
 from chassis.logging import get_logger
 from chassis.projection import spans_of
 from chassis.span_sink import SpanSink, encode
 from chassis.store import AsyncStore
+from chassis.telemetry import Span
 
 log = get_logger(__name__)
 
@@ -55,14 +57,15 @@ class SpanExporter:
             turn_until = asyncio.get_running_loop().time() + TURN_SECONDS / 3
             while asyncio.get_running_loop().time() < turn_until:
                 entries = await self._log.read(cursor)
-                if entries:
-                    await self._export(entries)
-                    cursor = entries[-1].cursor
+                if entries and not await self._export(entries):
+                    return
+                cursor = entries[-1].cursor if entries else cursor
                 if len(entries) < READ_COUNT:
                     await asyncio.sleep(BATCH_WAIT_SECONDS)
 
-    async def _export(self, entries: list[Entry]) -> None:
-        spans = [encode(span) for entry in entries for span in spans_of(self._service, entry)]
+    async def _export(self, entries: list[Entry]) -> bool:
+        """Whether the receiver has taken them, however long that took; False when the turn was lost meanwhile."""
+        spans = [encode(span) for entry in entries for span in self._spans_of(entry)]
         while spans:
             try:
                 await asyncio.to_thread(self._sink.send, spans)
@@ -71,5 +74,14 @@ class SpanExporter:
                 log.warning("spans.waiting", count=len(spans), code=str(error.code()))
                 await asyncio.sleep(RETRY_SECONDS)
                 if not await self._take_turn():
-                    return
+                    return False
         await self._store.client.set(self._store.keys.named("spans:cursor"), entries[-1].cursor)
+        return True
+
+    def _spans_of(self, entry: Entry) -> list[Span]:
+        """None of an entry that cannot be read, as one of another version: it must not hold up all that follow."""
+        try:
+            return list(spans_of(self._service, entry))
+        except (KeyError, ValueError, DecodeError) as error:
+            log.error("spans.unreadable", cursor=entry.cursor, error=repr(error))  # noqa: TRY400 (the entry is at fault)
+            return []

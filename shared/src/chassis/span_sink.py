@@ -220,8 +220,10 @@ def sink() -> SpanSink:
 
 
 def install(service_name: str) -> None:
-    """Name the sink's resource, and take what user code records with the SDK."""
+    """Name the sink's resource, and take what user code records with the SDK. Again: only the name."""
     sink().service_name = service_name
+    if isinstance(otel_trace.get_tracer_provider(), TracerProvider):
+        return
     provider = TracerProvider()
     provider.add_span_processor(_SdkBridge(sink()))
     otel_trace.set_tracer_provider(provider)

@@ -3,6 +3,8 @@
 import pytest
 
 SECRET = "a secret of the payload"
+# Where main process and pool child are one, and its set-up must not happen twice.
+POOL = "solo"
 
 
 @pytest.fixture(scope="module")
@@ -27,3 +29,10 @@ def test_no_payload_is_logged(stack, submit, log):
     for operation in (done, failed):
         log.wait_for_event("attempt.settled", operation=operation.name)
     assert SECRET not in "\n".join(log.lines)
+
+
+def test_a_workers_start_and_work_warn_of_nothing(stack, submit, log):
+    """Warnings mean something."""
+    stack.finished(submit("sample.echo"))
+
+    assert [line for line in log.events if line.get("level") not in {"info", "error", None}] == []

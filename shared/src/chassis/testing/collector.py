@@ -68,6 +68,7 @@ class SpanCollector(trace_service_pb2_grpc.TraceServiceServicer):
         self._received: list[CollectedSpan] = []
         self._grown = threading.Condition()
         self._refusing: grpc.StatusCode | None = None
+        self._refused = 0
         self._server: grpc.Server | None = None
         self.port = 0
 
@@ -134,6 +135,12 @@ class SpanCollector(trace_service_pb2_grpc.TraceServiceServicer):
         self.wait_for(lambda spans: predicate(of_trace(spans)), timeout)
         return self.trace(trace_id)
 
+    def wait_for_refusals(self, count: int, timeout: float = 20.0) -> None:
+        """Until so many exports have been refused. Raises TimeoutError."""
+        with self._grown:
+            if not self._grown.wait_for(lambda: self._refused >= count, timeout):
+                raise TimeoutError(f"{self._refused} exports were refused after {timeout} s, not {count}")
+
     def refuse(self, code: grpc.StatusCode | None) -> None:
         """Answer every export with this code; None takes spans again."""
         self._refusing = code
@@ -142,6 +149,9 @@ class SpanCollector(trace_service_pb2_grpc.TraceServiceServicer):
         self, request: otlp.ExportTraceServiceRequest, context: grpc.ServicerContext
     ) -> otlp.ExportTraceServiceResponse:
         if self._refusing is not None:
+            with self._grown:
+                self._refused += 1
+                self._grown.notify_all()
             context.abort(self._refusing, "the test refuses spans")
         arrived = [
             CollectedSpan.read(attributes_of(resource.resource.attributes).get("service.name", ""), span)
