@@ -1,0 +1,216 @@
+"""Queues, workers and the scaler, as operators and KEDA see them."""
+
+import json
+import time
+from types import SimpleNamespace
+
+import pytest
+from chassis import store_calls
+from chassis.admin_rpc import QueueServicer, WorkerServicer, node_name
+from chassis.errors import InvalidArgument, NotFound, Unimplemented
+from chassis.scaling import ScalerServicer
+from externalscaler import externalscaler_pb2 as scaler
+from waybill.admin.v1 import admin_pb2
+from waybill.operations.v1 import operations_pb2 as ops
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def app():
+    queues = [SimpleNamespace(name="test.q"), SimpleNamespace(name="test.empty")]
+    control = SimpleNamespace(sent=[])
+    control.broadcast = lambda command, destination: control.sent.append((command, destination))
+    return SimpleNamespace(service="test", queues=queues, control=control)
+
+
+@pytest.fixture
+async def queues(app, async_store):
+    return QueueServicer(app, async_store)
+
+
+@pytest.fixture
+async def workers(app, async_store):
+    return WorkerServicer(app, async_store)
+
+
+@pytest.fixture
+async def scaling(app, async_store):
+    return ScalerServicer(app, async_store)
+
+
+async def facts(queues, name="test.q"):
+    listed = await queues.ListQueues(admin_pb2.ListQueuesRequest(), None)
+    return next(queue for queue in listed.queues if queue.name == name)
+
+
+def heartbeat(store, name="test@h:1", age_seconds=0, **more):
+    facts = {
+        "host": "h", "pid": 1, "pool": "threads", "concurrency": 4, "queues": ["test.q"], "tasks": ["test.do"],
+        "operations": ["o1"], "memory_bytes": 5, "version": "1", "start_us": 7, "draining": False,
+        "heartbeat_us": time.time_ns() // 1000 - age_seconds * 10**6,
+    }
+    store.client.hset(store.keys.named("workers"), name, json.dumps(facts | more))
+
+
+async def test_a_queue_says_what_waits_and_what_runs(queues, work, store):
+    """Due by priority, delivered, not yet due, and how old the oldest is."""
+    work.accept(5)
+    (running,) = work.accept(1)
+    token = work.begin(running)
+    work.settle(running, "RETRIED", token=token)
+
+    waits_for_retry = await facts(queues)
+    store.run(store_calls.fetch(2, ["test.q"], ["test.do"], base="y"))
+    after = await facts(queues)
+
+    assert waits_for_retry.in_flight == 5
+    assert waits_for_retry.depth == 0
+    assert after.waiting + after.depth + after.in_flight == 6
+    empty = await facts(queues, "test.empty")
+    assert (empty.depth, empty.in_flight, empty.HasField("oldest_age")) == (0, 0, False)
+
+
+async def test_depth_is_told_by_priority_and_age(queues, work):
+    """Only what is due counts as depth."""
+    work.accept(2)
+    work.accept(1, priority=ops.PRIORITY_HIGH)
+
+    queue = await facts(queues)
+
+    assert (queue.depth, queue.depth_low, queue.depth_normal, queue.depth_high) == (3, 0, 2, 1)
+    assert 0 <= queue.oldest_age.ToSeconds() < 60
+
+
+async def test_a_paused_queue_keeps_what_it_has_and_takes_more(queues, work, store):
+    """Nothing of it is delivered until it is resumed; both calls answer with the queue and may be repeated."""
+    work.accept(2)
+    for _ in range(2):
+        paused = await queues.PauseQueue(admin_pb2.PauseQueueRequest(queue="test.q"), None)
+    work.accept(1)
+    assert (paused.name, paused.paused) == ("test.q", True)
+    assert store.run(store_calls.fetch(9, ["test.q"], ["test.do"], base="x")).deliveries == []
+
+    resumed = await queues.ResumeQueue(admin_pb2.ResumeQueueRequest(queue="test.q"), None)
+
+    assert (resumed.paused, resumed.depth) == (False, 3)
+    assert len(store.run(store_calls.fetch(9, ["test.q"], ["test.do"], base="y")).deliveries) == 3
+
+
+async def test_a_purge_cancels_what_waits_and_leaves_what_runs(queues, work, store):
+    """Settled as CANCELLED, not dropped; more than one chunk too."""
+    (running,) = work.accept(1)
+    work.begin(running)
+    ids = work.accept(600) + work.accept(3, priority=ops.PRIORITY_LOW)
+
+    answer = await queues.PurgeQueue(admin_pb2.PurgeQueueRequest(queue="test.q"), None)
+
+    assert answer.cancelled == 603
+    states = {store.client.hget(store.keys.operation(id_), "st") for id_ in ids}
+    assert states == {b"7"}
+    assert store.client.hget(store.keys.operation(running), "st") == b"3"
+    assert (await queues.PurgeQueue(admin_pb2.PurgeQueueRequest(queue="test.q"), None)).cancelled == 0
+
+
+async def test_rates_are_of_the_last_minute(queues, work, store):
+    """Accepted and settled per second, from the buckets that have ended."""
+    bucket = time.time_ns() // 10**9 // 10
+    store.client.hset(store.keys.named(f"rate:{bucket - 1}"), mapping={"a:test.q": 30, "s:test.q": 12, "a:other": 9})
+    store.client.hset(store.keys.named(f"rate:{bucket - 20}"), mapping={"a:test.q": 999})
+
+    queue = await facts(queues)
+
+    assert queue.accept_rate == pytest.approx(0.5, abs=0.2)
+    assert queue.settle_rate == pytest.approx(0.2, abs=0.1)
+
+
+async def test_a_queue_that_there_is_not_is_not_found(queues):
+    """And one that was not named is bad input; nothing is made up."""
+    for call, request in (
+        (queues.PauseQueue, admin_pb2.PauseQueueRequest),
+        (queues.ResumeQueue, admin_pb2.ResumeQueueRequest),
+        (queues.PurgeQueue, admin_pb2.PurgeQueueRequest),
+    ):
+        with pytest.raises(NotFound) as missing:
+            await call(request(queue="nowhere"), None)
+        assert missing.value.reason == "QUEUE_NOT_FOUND"
+        with pytest.raises(InvalidArgument):
+            await call(request(), None)
+
+
+async def test_workers_are_those_that_were_heard_of(workers, store):
+    """What a heartbeat says; one that is silent for half a minute is shown no more and forgotten."""
+    heartbeat(store, "test@h:1")
+    heartbeat(store, "test@h:2", age_seconds=31)
+
+    listed = await workers.ListWorkers(admin_pb2.ListWorkersRequest(), None)
+
+    (worker,) = listed.workers
+    assert (worker.name, worker.pool, worker.concurrency) == ("test@h:1", "threads", 4)
+    assert list(worker.operations) == ["operations/test/o1"]
+    assert store.client.hkeys(store.keys.named("workers")) == [b"test@h:1"]
+
+
+async def test_draining_a_worker_tells_that_one(workers, app, store):
+    """By Celery's remote control, under the node's name; others are not told."""
+    heartbeat(store, "test@h:41", pid=41)
+    heartbeat(store, "test@h:42", pid=42)
+
+    worker = await workers.DrainWorker(admin_pb2.DrainWorkerRequest(worker="test@h:42"), None)
+
+    assert worker.draining
+    assert app.control.sent == [("shutdown", [node_name("test", worker)])]
+    assert node_name("test", worker) == "test-42@h"
+    with pytest.raises(NotFound):
+        await workers.DrainWorker(admin_pb2.DrainWorkerRequest(worker="test@h:43"), None)
+    with pytest.raises(Unimplemented):
+        await workers.SetConcurrency(admin_pb2.SetConcurrencyRequest(worker="test@h:42"), None)
+
+
+async def metric(scaling, **metadata):
+    reference = scaler.ScaledObjectRef(scalerMetadata=metadata)
+    answer = await scaling.GetMetrics(scaler.GetMetricsRequest(scaledObjectRef=reference), None)
+    return answer.metricValues[0].metricValue
+
+
+async def test_the_scaler_counts_what_is_due_and_what_runs(scaling, queues, work):
+    """One queue or all; a paused queue's depth counts as none, its running attempts still do."""
+    work.accept(4)
+    (running,) = work.accept(1)
+
+    assert await metric(scaling) == await metric(scaling, queue="test.q") == 5
+    assert await metric(scaling, queue="test.empty") == 0
+    work.begin(running)
+    assert await metric(scaling) == 5
+    await queues.PauseQueue(admin_pb2.PauseQueueRequest(queue="test.q"), None)
+    work.accept(3)
+    assert await metric(scaling) == 5
+
+
+async def test_the_scaler_is_active_while_there_is_work(scaling, work):
+    """Zero workers are enough for nothing."""
+    reference = scaler.ScaledObjectRef()
+    assert not (await scaling.IsActive(reference, None)).result
+
+    work.accept(1)
+
+    assert (await scaling.IsActive(reference, None)).result
+    async for answer in scaling.StreamIsActive(reference, None):
+        assert answer.result
+        break
+
+
+@pytest.mark.parametrize("target", ["0", "-1", "x", "1.5"])
+async def test_a_target_that_is_none_is_bad_input(scaling, target):
+    """So is a queue that there is not."""
+    with pytest.raises(InvalidArgument):
+        await scaling.GetMetricSpec(scaler.ScaledObjectRef(scalerMetadata={"target": target}), None)
+    with pytest.raises(InvalidArgument):
+        await metric(scaling, queue="nowhere")
+
+
+async def test_the_target_is_what_the_scaler_was_told(scaling):
+    """Operations per worker; 20 unless set."""
+    for metadata, target in (({}, 20), ({"target": "7"}, 7)):
+        spec = await scaling.GetMetricSpec(scaler.ScaledObjectRef(scalerMetadata=metadata), None)
+        assert [one.targetSize for one in spec.metricSpecs] == [target]
