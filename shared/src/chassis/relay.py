@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from datetime import timedelta
+from functools import cached_property
 from typing import Final
 
 import sqlalchemy as sa
@@ -29,14 +31,22 @@ BATCH: Final = 100
 
 
 class Relay:
-    """One per process that runs attempts of a service with an outbox."""
+    """One per process that runs attempts of a service with an outbox.
 
-    def __init__(self, service: str, store: Store, engine: sa.Engine) -> None:
+    An engine that is given as a function is opened when it is first needed: a database that is away when a worker
+    starts delays the relay, no more.
+    """
+
+    def __init__(self, service: str, store: Store, engine: sa.Engine | Callable[[], sa.Engine]) -> None:
         self.service = service
         self._store = store
-        self._engine = engine
+        self._open = engine
         self._done = threading.Event()
         self._thread: threading.Thread | None = None
+
+    @cached_property
+    def _engine(self) -> sa.Engine:
+        return self._open if isinstance(self._open, sa.Engine) else self._open()
 
     def publish(self, *, operation_id: str = "") -> int:
         """Publish what is owed, by one operation or by all; how many events. Publishing again changes nothing.

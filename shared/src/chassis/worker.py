@@ -127,7 +127,7 @@ class ServiceApp(celery.Celery):
     def relay(self) -> Relay | None:
         if self._outbox is None:
             return None
-        return Relay(self.service, self.store, self._outbox() if callable(self._outbox) else self._outbox)
+        return Relay(self.service, self.store, self._outbox)
 
     def publish_owed(self, operation_id: str) -> None:
         """Publish what the operation's transactions owe, before its attempt settles.

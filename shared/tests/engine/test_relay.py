@@ -140,3 +140,21 @@ def test_the_sweep_of_a_running_relay_needs_nobody(relay, engine, store, monkeyp
     assert answer
     relay.stop()
     assert not relay._thread.is_alive()
+
+
+def test_a_database_that_is_away_when_a_worker_starts_only_delays_its_relay(store, engine):
+    """It is opened when something is to be published, and asked for again after a failure."""
+    answers = [sa.exc.OperationalError("BEGIN", {}, Exception("locked")), engine]
+
+    def open_it():
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    relay = Relay("test", store, open_it)
+    owe(engine, attempt())
+
+    with pytest.raises(sa.exc.OperationalError):
+        relay.publish()
+    assert relay.publish() == 1
