@@ -48,6 +48,8 @@ def celery_settings(app: ServiceApp) -> dict[str, Any]:
         "task_serializer": "json",
         "result_serializer": "json",
         "accept_content": ["json", transport.SERIALIZER],
+        "worker_pool": app.pool_kind,
+        "worker_concurrency": app.concurrency,
         "worker_prefetch_multiplier": 1,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "worker_send_task_events": False,

@@ -20,6 +20,7 @@ from typing import Any, Final, Literal, cast, get_args, get_origin, overload
 import celery
 import sqlalchemy as sa
 from celery import signals
+from celery.concurrency import get_implementation
 from celery.utils.imports import symbol_by_name
 from google.protobuf.message import Message
 from redis.exceptions import RedisError
@@ -227,14 +228,12 @@ class ServiceApp(celery.Celery):
         unknown = sorted(set(names) - {queue.name for queue in self.queues})
         if unknown:
             raise LookupError(f"{self.service} has no queue {', '.join(unknown)}")
-        kind, slots = pool or self.pool_kind, concurrency or self.concurrency
-        Attendance(self, names, kind, slots).connect_signals()
         # Celery warns of root because of pickle, which is refused here (law 12).
         warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
         worker = self.Worker(
             hostname=f"{self.service}-{os.getpid()}@{socket.gethostname()}",
-            pool_cls=kind,
-            concurrency=slots,
+            pool_cls=pool or self.pool_kind,
+            concurrency=concurrency or self.concurrency,
             queues=",".join(names),
             optimization="fair",
             without_gossip=True,
@@ -259,15 +258,13 @@ class Attendance:
         )
         self.keeper = Keeper(self.intake, self.facts)
 
-    def connect_signals(self) -> None:
-        signals.worker_init.connect(self.on_init, weak=False)
+    def begin(self) -> None:
+        """Before the worker connects."""
+        transport.intakes[self.app.service] = self.intake
+        telemetry.configure(self.app.service)
         signals.worker_ready.connect(self.on_ready, weak=False)
         signals.worker_shutting_down.connect(self.on_shutting_down, weak=False)
         signals.worker_shutdown.connect(self.on_shutdown, weak=False)
-
-    def on_init(self, **_: Any) -> None:
-        transport.intakes[self.app.service] = self.intake
-        telemetry.configure(self.app.service)
 
     def on_ready(self, **_: Any) -> None:
         self.keeper.start()
@@ -304,6 +301,19 @@ class Attendance:
         }
 
 
+def attend(sender: Any = None, **_: Any) -> None:
+    """A worker of a service is attended to whoever started it: `work`, or Celery's own command."""
+    app = getattr(sender, "app", None)
+    if isinstance(app, ServiceApp):
+        pool = get_implementation(sender.pool_cls).__module__.rpartition(".")[2]
+        Attendance(app, tuple(app.amqp.queues.consume_from), _POOLS.get(pool, pool), sender.concurrency).begin()
+
+
+#: Names of pools where they are not those of their modules.
+_POOLS: Final = {"thread": "threads"}
+
+signals.worker_init.connect(attend, weak=False)
+
 #: Process id of the worker whose pool child this is; 0 in any other process.
 _main_pid = 0
 
@@ -312,7 +322,7 @@ def on_child_init(sender: Any = None, **_: Any) -> None:
     """A pool's child learns whose it is from its node name, `<service>-<pid>@<host>`."""
     global _main_pid  # noqa: PLW0603 (a fact of the process)
     service, _dash, pid = str(sender or "").partition("@")[0].rpartition("-")
-    if service:
+    if service and pid.isdigit():
         _main_pid = int(pid)
         telemetry.configure(service)
 

@@ -46,8 +46,17 @@ async def facts(queues, name="test.q"):
 
 def heartbeat(store, name="test@h:1", age_seconds=0, **more):
     facts = {
-        "host": "h", "pid": 1, "pool": "threads", "concurrency": 4, "queues": ["test.q"], "tasks": ["test.do"],
-        "operations": ["o1"], "memory_bytes": 5, "version": "1", "start_us": 7, "draining": False,
+        "host": "h",
+        "pid": 1,
+        "pool": "threads",
+        "concurrency": 4,
+        "queues": ["test.q"],
+        "tasks": ["test.do"],
+        "operations": ["o1"],
+        "memory_bytes": 5,
+        "version": "1",
+        "start_us": 7,
+        "draining": False,
         "heartbeat_us": time.time_ns() // 1000 - age_seconds * 10**6,
     }
     store.client.hset(store.keys.named("workers"), name, json.dumps(facts | more))

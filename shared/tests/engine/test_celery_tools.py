@@ -86,3 +86,23 @@ def test_what_is_no_data_is_refused(stack, submit):
     worker = stack.process("sample", "worker")
     worker.wait_for_line("Refusing to deserialize", since=mark)
     assert not any(line.get("event") == "plain.noted" and line.get("word") == "pickled" for line in worker.events)
+
+
+def test_a_worker_that_celery_started_runs_operations_too(stack, submit):
+    """`celery -A ... worker` is a worker of the service, with the service's pool and size, and drains as one."""
+    command = [sys.executable, "-m", "celery", "-A", "sample_service.tasks:app", "worker", "-n", "by-hand@%h"]
+    by_hand = stack.program(
+        "celery worker", command, environment=stack.services["sample"].environment, ready_event="worker.ready"
+    )
+    stack.process("sample", "worker").stop()
+    by_hand.start()
+    ready = by_hand.wait_for_event("worker.ready")
+
+    _, metadata = stack.finished(submit("sample.echo"))
+
+    assert metadata.state == ops.OPERATION_STATE_SUCCEEDED
+    assert metadata.worker.endswith(f":{by_hand.pid}")
+    assert (ready["pool"], ready["concurrency"]) == ("threads", 4)
+    assert set(ready["queues"]) == {"sample.default", "sample.bulk"}
+    assert by_hand.stop() == 0
+    by_hand.wait_for_event("worker.drained")
