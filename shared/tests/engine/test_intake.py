@@ -1,0 +1,253 @@
+"""What a worker holds: how much, for how long, and how its attempts hear of what happens to them."""
+
+import json
+import time
+from datetime import timedelta
+from types import SimpleNamespace
+
+import pytest
+from chassis import store_calls
+from chassis.acceptance import Provenance, Submission, acceptance
+from chassis.attempts import FencedOff, WorkItem
+from chassis.errors import Cancelled
+from chassis.intake import MAX_PREFETCH, PREFETCH_SECONDS, Flow, Intake, Keeper
+from chassis.retries import RetryPolicy
+from chassis.testing.memory_store import MemoryStore
+from google.protobuf.struct_pb2 import Struct
+from hypothesis import given
+from hypothesis import strategies as st
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+LEASE = timedelta(seconds=15)
+TASK = SimpleNamespace(name="test.do", policy=RetryPolicy(), queue_name="test.q", default_priority=2, retention=None)
+
+
+class Store(MemoryStore):
+    """In memory, and out of reach when told."""
+
+    away = False
+
+    def run(self, call):
+        if self.away:
+            raise RedisConnectionError("away")
+        return super().run(call)
+
+
+@pytest.fixture
+def store():
+    return Store()
+
+
+@pytest.fixture
+def intake(store):
+    return Intake(store, worker="test@h:1", queues=["test.q"], tasks=lambda: ["test.do"], lease=LEASE)
+
+
+def accept(store, count=1):
+    items = [acceptance(Submission(TASK, Struct()), Provenance("", "S/M")) for _ in range(count)]
+    store.run(store_calls.accept(items))
+    return [item.record.id for item in items]
+
+
+def begin(store, delivery):
+    begun = store.run(
+        store_calls.begin(delivery.operation_id, delivery.delivery, worker="w", token="t", span=b"\1" * 8, lease=LEASE)
+    )
+    assert isinstance(begun, store_calls.Begun)
+
+
+class Told:
+    """Stands for an attempt: remembers why it was told to stop."""
+
+    def __init__(self):
+        self.error = None
+
+    def stop(self, error):
+        self.error = error
+
+
+def test_a_worker_holds_what_it_fetched_until_it_is_finished(intake, store):
+    """Finished work returns its place and nothing else."""
+    ids = accept(store, 3)
+    deliveries = intake.fetch(2).deliveries
+
+    assert [delivery.operation_id for delivery in deliveries] == sorted(ids)[:2]
+    assert (intake.held, sorted(intake.operations())) == (2, sorted(ids)[:2])
+    assert all(intake.holds(delivery.delivery) for delivery in deliveries)
+
+    intake.finished(deliveries[0].delivery)
+    assert (intake.held, intake.holds(deliveries[0].delivery)) == (1, False)
+
+
+def test_what_is_held_is_renewed(intake, store):
+    """Delivered and running alike; nobody rescues it while its worker lives."""
+    accept(store, 2)
+    first, _ = intake.fetch(2).deliveries
+    begin(store, first)
+    for _ in range(6):
+        store.advance(timedelta(seconds=4))
+        intake.renew()
+        store.run(store_calls.housekeeping(lease=LEASE))
+
+    assert {entry.verb for entry in store.log} == {"accepted", "began"}
+    assert intake.held == 2
+
+
+def test_a_running_attempt_hears_of_its_cancellation(intake, store):
+    """With the next renewal; it is renewed all the same."""
+    (operation_id,) = accept(store)
+    (delivery,) = intake.fetch(1).deliveries
+    begin(store, delivery)
+    attempt = Told()
+    intake.started(operation_id, attempt)
+    intake.renew()
+    assert attempt.error is None
+
+    store.run(store_calls.cancel([operation_id]))
+    intake.renew()
+
+    assert isinstance(attempt.error, Cancelled)
+    assert intake.held == 1
+
+
+def test_an_attempt_that_was_taken_over_is_told_and_held_no_more(intake, store):
+    """Its place is free: another worker has the work."""
+    (operation_id,) = accept(store)
+    (delivery,) = intake.fetch(1).deliveries
+    begin(store, delivery)
+    attempt = Told()
+    intake.started(operation_id, attempt)
+    store.run(store_calls.release([(operation_id, delivery.delivery)], lost=True))
+
+    intake.renew()
+
+    assert isinstance(attempt.error, FencedOff)
+    assert intake.held == 0
+
+
+def test_a_drain_gives_back_what_has_not_begun(intake, store):
+    """Its own attempts stay held and renewed until they end."""
+    first, second = sorted(accept(store, 2))
+    running, waiting = intake.fetch(2).deliveries
+    begin(store, running)
+    intake.started(first, Told())
+
+    intake.give_back_all()
+
+    assert store.operations[second].delivery == ""
+    assert store.operations[first].delivery == running.delivery
+    assert store.operations[second].deliveries == 0
+    intake.renew()
+    assert intake.operations() == [first]
+    assert not intake.holds(waiting.delivery)
+
+
+def test_what_a_pools_child_died_of_is_lost_at_once(intake, store):
+    """Its attempt counts, and the next one need not wait for the lease."""
+    (operation_id,) = accept(store)
+    (delivery,) = intake.fetch(1).deliveries
+    begin(store, delivery)
+
+    intake.lost(delivery.delivery)
+
+    assert (store.operations[operation_id].attempts, intake.held) == (1, 0)
+    assert [d.operation_id for d in intake.fetch(1).deliveries] == [operation_id]
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_what_was_given_up_in_an_outage_is_told_after_it(intake, store, lost):
+    """The next renewal that gets through tells the store."""
+    (operation_id,) = accept(store)
+    (delivery,) = intake.fetch(1).deliveries
+    store.away = True
+    intake.lost(delivery.delivery) if lost else intake.give_back_all()
+    assert store.operations[operation_id].delivery
+    with pytest.raises(RedisConnectionError):
+        intake.renew()
+
+    store.away = False
+    intake.renew()
+
+    assert store.operations[operation_id].delivery == ""
+    assert intake.held == 0
+
+
+def test_deliveries_are_named_apart_over_workers(store):
+    """Two workers, or two lives of one, never share a delivery's name."""
+    accept(store, 2)
+    options = {"worker": "w", "queues": ["test.q"], "tasks": lambda: ["test.do"], "lease": LEASE}
+    names = {Intake(store, **options).fetch(1).deliveries[0].delivery for _ in range(2)}
+
+    assert len(names) == 2
+    assert all(":" in name for name in names)
+
+
+@given(st.lists(st.floats(0, 10), max_size=600), st.integers(1, 64))
+def test_prefetch_is_bounded_by_measured_work(moments, slots):
+    """The pool's slots, and at most what was finished within the last tenth of a second."""
+    flow = Flow()
+    for moment in sorted(moments):
+        flow.finished(moment)
+    now = max(moments, default=0)
+
+    recent = sum(now - moment <= PREFETCH_SECONDS for moment in moments)
+    assert slots <= flow.limit(slots, now) <= slots + min(recent, MAX_PREFETCH)
+    assert flow.limit(slots, now + 1) == slots
+
+
+def test_a_delivery_survives_the_way_to_a_pools_child():
+    """Id, delivery and record, whatever bytes the record has."""
+    item = WorkItem("id", "s.1:1", b" \x00 bytes with spaces \xff")
+
+    assert WorkItem.decode(item.encode()) == item
+
+
+class Client:
+    """The part of Redis that heartbeats go to."""
+
+    def __init__(self):
+        self.workers = {}
+
+    def hset(self, key, name, value):
+        self.workers[name] = json.loads(value)
+
+    def hdel(self, key, name):
+        self.workers.pop(name, None)
+
+
+@pytest.fixture
+def keeper(intake, store):
+    store.client, store.keys = Client(), store_calls.Keys("test")
+    return Keeper(intake, lambda: {"pool": "threads"})
+
+
+def test_a_heartbeat_says_what_the_worker_has(keeper, intake, store):
+    """Its facts, its operations, and whether it drains; a worker that ends takes it away."""
+    accept(store)
+    intake.fetch(1)
+    intake.draining = True
+
+    keeper.beat()
+
+    beat = store.client.workers["test@h:1"]
+    assert (beat["pool"], beat["operations"], beat["draining"]) == ("threads", intake.operations(), True)
+    assert beat["heartbeat_us"] > 0
+    keeper.stop()
+    assert store.client.workers == {}
+
+
+def test_an_outage_does_not_end_the_keeper(keeper, store):
+    """It tries again within a second, and goes on with everything else."""
+    store.away = True
+    calls = []
+
+    def failing():
+        calls.append(1)
+        raise RedisConnectionError("away")
+
+    before = time.monotonic()
+    keeper._every("renew", 5.0, failing)
+    keeper._every("renew", 5.0, failing)
+
+    assert calls == [1]
+    assert keeper._next["renew"] - before < 1.5
