@@ -23,7 +23,10 @@ TASKS = {
 def told(running_stack):
     """One incident, run once for the tests of this module."""
     running_stack.make_whole()
-    return incident.run(running_stack)
+    told = incident.run(running_stack)
+    yield told
+    running_stack.make_whole()
+    incident.unsubscribe(running_stack, told.alert.rule_id)
 
 
 def test_a_breach_fires_an_alert_and_its_end_resolves_it(stack, told):
