@@ -210,6 +210,28 @@ def test_what_has_ended_is_kept_for_its_time(desk):
     assert desk.state(failure.operation_id) is None
 
 
+@pytest.mark.parametrize("way", ["retention", "deleted"])
+def test_what_is_forgotten_leaves_nothing_behind(desk, way):
+    """No index names it any more, and none of its children is left in a set."""
+    run = desk.start(keep_success=SECOND, keep_failure=SECOND, max_attempts=1)
+    desk.accept(parent=f"operations/test/{run.operation_id}", queue="children")
+    failed = desk.start(keep_failure=SECOND, max_attempts=1, expires_in=60 * SECOND)
+    cancelled = desk.accept(task="new", keep_success=SECOND, expires_in=60 * SECOND)
+    desk.fetch(tasks=("t",))
+    desk.settle(run, "SUCCEEDED")
+    desk.settle(failed, "FAILED")
+    desk.cancel(cancelled)
+    ids = [run.operation_id, failed.operation_id, cancelled]
+    assert all(desk.bench.mentions(id_) for id_ in ids)
+
+    if way == "retention":
+        desk.pass_time(2 * SECOND)
+    else:
+        desk.run_call(store_calls.delete(ids))
+
+    assert [desk.bench.mentions(id_) for id_ in ids] == [set()] * 3
+
+
 def test_a_queued_operation_that_lost_its_place_gets_it_back(desk):
     """The reconciler is a safety net: nothing that was accepted stays unreachable."""
     first, lost = desk.accept(), desk.accept()

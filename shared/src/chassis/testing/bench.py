@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final, Protocol, TypeVar
@@ -62,6 +62,9 @@ class Bench(Protocol):
     def misplace(self, operation_id: str) -> None:
         """Take it out of its queue behind the store's back."""
 
+    def mentions(self, operation_id: str) -> set[str]:
+        """Wherever an index or a key still has it; the event log and its request_id do not count."""
+
 
 @dataclass
 class MemoryBench:
@@ -88,6 +91,16 @@ class MemoryBench:
     def misplace(self, operation_id: str) -> None:
         for queue in self.store.queues.values():
             queue.pop(operation_id, None)
+
+    def mentions(self, operation_id: str) -> set[str]:
+        store = self.store
+        indexes: dict[str, Collection[str]] = {
+            **{f"queue {queue}": members for queue, members in store.queues.items()},
+            **{f"parked {task}": members for task, members in store.parked.items()},
+            "operations": store.operations, "due": store.due, "expiring": store.expiring, "dead": store.dead,
+            "leases": store.leases, "finished": store.finished,
+        }
+        return {name for name, members in indexes.items() if operation_id in members}
 
     def observe(self, operation_id: str) -> Observation | None:
         operation = self.store.operations.get(operation_id)
@@ -173,6 +186,18 @@ class ValkeyBench:
     def misplace(self, operation_id: str) -> None:
         stored = self.store.client.hgetall(self.store.keys.operation(operation_id))
         self.store.client.zrem(self.store.keys.queue(text(stored, b"q"), number(stored, b"pr")), operation_id)
+
+    def mentions(self, operation_id: str) -> set[str]:
+        client, found = self.store.client, set()
+        for key in client.scan_iter(self.store.keys.prefix + "*"):
+            kind = client.type(key)
+            if (
+                operation_id.encode() in key
+                or (kind == b"zset" and client.zscore(key, operation_id) is not None)
+                or (kind == b"set" and client.sismember(key, operation_id))
+            ):
+                found.add(key.decode())
+        return found
 
     def observe(self, operation_id: str) -> Observation | None:
         stored = self.store.client.hgetall(self.store.keys.operation(operation_id))
