@@ -151,12 +151,13 @@ class Stack(Harness):
 
     @contextmanager
     def frozen_valkey(self):
-        """Valkey is there and does not answer."""
+        """Valkey is there and does not answer. What it is sent meanwhile it does afterwards, if it is not killed."""
         os.kill(self.valkey.pid, signal.SIGSTOP)
         try:
             yield
         finally:
-            os.kill(self.valkey.pid, signal.SIGCONT)
+            if self.valkey.pid is not None:
+                os.kill(self.valkey.pid, signal.SIGCONT)
 
     def wait_until_not_serving(self, service):
         self.wait_for_health(service, health_pb2.HealthCheckResponse.NOT_SERVING)

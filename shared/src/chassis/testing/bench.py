@@ -97,8 +97,12 @@ class MemoryBench:
         indexes: dict[str, Collection[str]] = {
             **{f"queue {queue}": members for queue, members in store.queues.items()},
             **{f"parked {task}": members for task, members in store.parked.items()},
-            "operations": store.operations, "due": store.due, "expiring": store.expiring, "dead": store.dead,
-            "leases": store.leases, "finished": store.finished,
+            "operations": store.operations,
+            "due": store.due,
+            "expiring": store.expiring,
+            "dead": store.dead,
+            "leases": store.leases,
+            "finished": store.finished,
         }
         return {name for name, members in indexes.items() if operation_id in members}
 
