@@ -27,7 +27,9 @@ class Running:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        settings = DashboardSettings(waybill=WaybillSettings(grace_seconds=WAIT_SECONDS / 2), traces_listen="127.0.0.1:0", **given)
+        settings = DashboardSettings(
+            waybill=WaybillSettings(grace_seconds=WAIT_SECONDS / 2), traces_listen="127.0.0.1:0", **given
+        )
         self.server = self.run(self._started(settings))
         self.address = f"127.0.0.1:{self.server.port}"
         self.channel = grpc.insecure_channel(self.address)
