@@ -61,6 +61,8 @@ class MemoryOperation:
     #: Since the last begin.
     deliveries: int = 0
     returns: int = 0
+    #: Attempts in a row, up to the last, whose worker died.
+    deaths: int = 0
     delivery: str = ""
     token: str = ""
     worker: str = ""
@@ -84,6 +86,11 @@ class MemoryOperation:
     @property
     def children_ended(self) -> int:
         return sum(self.ended_children.values())
+
+    @property
+    def begins_shared(self) -> bool:
+        """Whether its attempt may begin with others: it is not the last, and the one before did not die."""
+        return not self.deaths and self.attempts + 1 < self.max_attempts
 
     def expired(self, now_us: int) -> bool:
         return bool(self.expire_us) and now_us >= self.expire_us
