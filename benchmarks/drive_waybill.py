@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import secrets
 
 import redis
 from chassis.operations import Operations, Submission
@@ -10,20 +11,21 @@ from driving import TEXT, drive
 from google.protobuf.wrappers_pb2 import StringValue
 from noop_service.tasks import app, do_nothing
 
-URL = os.environ["BENCH_REDIS_URL"]
 BATCH = 500
 PREFIX = "wb:{noop}:"
 
 
-def publish(count: int) -> None:
-    """One call to the store for each batch."""
+def publish(count: int, *, named: bool = False) -> None:
+    """One call to the store for each batch. `named`: each with a request_id of its own."""
 
     async def accept() -> None:
-        store = AsyncStore.connect("noop", URL)
+        store = AsyncStore.connect("noop", os.environ["BENCH_REDIS_URL"])
         operations = Operations(store, app)
         for first in range(0, count, BATCH):
             size = min(BATCH, count - first)
-            await operations.accept_many([Submission(do_nothing, StringValue(value=TEXT)) for _ in range(size)])
+            ids = [secrets.token_hex(16) if named else "" for _ in range(size)]
+            submissions = [Submission(do_nothing, StringValue(value=TEXT), request_id=id_) for id_ in ids]
+            await operations.accept_many(submissions, method="bench")
         await store.close()
 
     asyncio.run(accept())
@@ -31,7 +33,7 @@ def publish(count: int) -> None:
 
 def main() -> None:
     """One round."""
-    client = redis.Redis.from_url(URL)
+    client = redis.Redis.from_url(os.environ["BENCH_REDIS_URL"])
 
     def exported() -> bool:
         cursor = client.get(PREFIX + "spans:cursor")

@@ -28,7 +28,7 @@ def running(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[by
     process = subprocess.Popen(
         tethered([sys.executable, *arguments], os.getpid()),
         cwd=HERE,
-        env=environment_with(environment),
+        env=_environment(environment),
         stdout=subprocess.DEVNULL,
         stderr=None if os.environ.get("BENCH_STDERR") else subprocess.DEVNULL,
         start_new_session=True,
@@ -39,8 +39,20 @@ def running(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[by
         _end(process)
 
 
-def environment_with(more: dict[str, str]) -> dict[str, str]:
-    """This process's environment, and what every process of a benchmark needs."""
+def output(*arguments: str, **environment: str) -> str:
+    """What `python <arguments>` prints. Raises CalledProcessError when it fails."""
+    return subprocess.run(
+        tethered([sys.executable, *arguments], os.getpid()),
+        cwd=HERE,
+        env=_environment(environment),
+        stdout=subprocess.PIPE,
+        check=True,
+        text=True,
+        timeout=PATIENCE_SECONDS * 2,
+    ).stdout
+
+
+def _environment(more: dict[str, str]) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(HERE), "WAYBILL_LOG_LEVEL": "error", **more}
 
 
