@@ -6,7 +6,9 @@ Both sides of a comparison are up all the while; one at a time is driven. An idl
 from __future__ import annotations
 
 import contextlib
+import statistics
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import sides
 from figures import Row, ratio
@@ -21,16 +23,20 @@ Start = Callable[[], contextlib.AbstractContextManager[Side]]
 Plan = tuple[int, int | None]
 
 
-def compare(start: Start, start_baseline: Start, plan: Plan) -> list[tuple[float, float]]:
-    """Operations per second of both, in interleaved rounds."""
+def compare(what: str, start: Start, start_baseline: Start, plan: Plan, *, least: float | None = None) -> Row:
+    """Operations per second of both, in interleaved rounds; beside them the CPU time of all processes."""
     count, operations = plan
     with start() as ours, start_baseline() as baseline:
         sizes = [operations or round_size(side) for side in (ours, baseline)]
         pairs = []
         for _ in range(count):
             first, second = (side.drive(size, WARM_UP // 5) for side, size in zip((ours, baseline), sizes, strict=True))
-            pairs.append((first.rate, second.rate))
-        return pairs
+            pairs.append((first, second))
+    ours_us, baseline_us = (
+        statistics.median(result.cpu_us_of_all for result in side) for side in zip(*pairs, strict=True)
+    )
+    row = ratio(what, [(first.rate, second.rate) for first, second in pairs], least=least)
+    return replace(row, note=f"{row.note}, {ours_us:,.0f} against {baseline_us:,.0f} µs of CPU each")
 
 
 def round_size(side: Side) -> int:
@@ -43,39 +49,37 @@ def against_stock(pool: sides.Pool, slots: int, least: float) -> Callable[[Plan]
     """The same pool and concurrency, results on, late acknowledgement."""
 
     def rows(plan: Plan) -> Iterator[Row]:
-        pairs = compare(lambda: sides.waybill(pool, slots), lambda: sides.stock(pool, slots), plan)
-        yield ratio(f"end to end / stock Celery with results, {pool} of {slots}", pairs, least=least)
+        what = f"end to end / stock Celery with results, {pool} of {slots}"
+        yield compare(what, lambda: sides.waybill(pool, slots), lambda: sides.stock(pool, slots), plan, least=least)
 
     return rows
 
 
-def two_threaded() -> contextlib.AbstractContextManager[Side]:
-    """Two worker processes with eight threads each, as Dramatiq's."""
-    return sides.waybill("threads", 8, workers=2)
+def threaded(*, workers: int = 1, telemetry: bool = True, events: bool = False) -> Start:
+    """Worker processes with eight threads each."""
+    return lambda: sides.waybill("threads", 8, workers=workers, telemetry=telemetry, events=events)
 
 
 def against_dramatiq(plan: Plan) -> Iterator[Row]:
     """Bare no-ops: Dramatiq keeps no results and no operations."""
-    yield ratio("2 processes of 8 threads / Dramatiq the same", compare(two_threaded, sides.dramatiq, plan), least=0.8)
+    yield compare("2 processes of 8 threads / Dramatiq the same", threaded(workers=2), sides.dramatiq, plan, least=0.8)
 
 
 def against_taskiq(plan: Plan) -> Iterator[Row]:
     """For orientation."""
-    yield ratio("2 processes of 8 threads / taskiq, streams, 2 processes", compare(two_threaded, sides.taskiq, plan))
+    yield compare("2 processes of 8 threads / taskiq on a stream, 2 processes", threaded(workers=2), sides.taskiq, plan)
 
 
 def against_rq(plan: Plan) -> Iterator[Row]:
     """For orientation; RQ forks for each job."""
-    yield ratio("2 processes of 8 threads / RQ, 2 workers", compare(two_threaded, sides.rq, plan))
+    yield compare("2 processes of 8 threads / RQ, 2 workers", threaded(workers=2), sides.rq, plan)
 
 
 def telemetry(plan: Plan) -> Iterator[Row]:
     """Spans of every operation exported by the gateway, against no exporter."""
-    pairs = compare(lambda: sides.waybill("threads", 8), lambda: sides.waybill("threads", 8, telemetry=False), plan)
-    yield ratio("end to end, telemetry on / off, threads of 8", pairs, least=0.8)
+    yield compare("end to end, telemetry on / off", threaded(), threaded(telemetry=False), plan, least=0.8)
 
 
 def celery_events(plan: Plan) -> Iterator[Row]:
     """Celery's task events, which Flower listens to: sent, and dumped by one listener."""
-    pairs = compare(lambda: sides.waybill("threads", 8, events=True), lambda: sides.waybill("threads", 8), plan)
-    yield ratio("end to end, Celery's task events (-E) on / off, threads of 8", pairs)
+    yield compare("end to end, Celery's task events (-E) on / off", threaded(events=True), threaded(), plan)

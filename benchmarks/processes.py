@@ -49,6 +49,7 @@ def output(*arguments: str, **environment: str) -> str:
         check=True,
         text=True,
         timeout=PATIENCE_SECONDS * 2,
+        start_new_session=True,
     ).stdout
 
 
