@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -53,11 +52,11 @@ def main() -> int:
             for row in BENCHMARKS[name]((options.rounds, options.operations)):
                 print(row, flush=True)
                 rows.append(row)
+                if options.json:
+                    _write(Path(options.json), options.rounds, rows)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
-    if options.json:
-        Path(options.json).write_text(json.dumps(_report(options.rounds, rows), indent=2) + "\n", encoding="utf-8")
     return 0 if all(row.reached for row in rows) else 1
 
 
@@ -70,17 +69,18 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _report(rounds: int, rows: list[Row]) -> dict[str, Any]:
+def _write(path: Path, rounds: int, rows: list[Row]) -> None:
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
     )
-    return {
+    facts = {
         "commit": commit.stdout.strip(),
         "python": sys.version.split()[0],
         "cores": os.cpu_count(),
         "rounds": rounds,
         "rows": [row.facts() for row in rows],
     }
+    path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
