@@ -8,10 +8,13 @@ import signal
 import sys
 import threading
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 
 import redis
 from chassis.testing.harness import Harness, ServiceUnderTest
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
 from waybill.operations.v1 import operations_pb2 as ops
 
 from tests.chaos.client import Client, Load
@@ -48,7 +51,7 @@ class Arena(Harness):
             "CHAOS_JOURNAL": str(self.journal),
             "CHAOS_MARSHAL": self.marshal.address,
         }
-        given = {"WAYBILL_LEASE_SECONDS": str(LEASE_SECONDS), "WAYBILL_LOG_LEVEL": "info", **(environment or {})}
+        given = {"WAYBILL_LEASE_SECONDS": str(LEASE_SECONDS), "WAYBILL_GRACE_SECONDS": "1", **(environment or {})}
         super().__init__(directory, [ServiceUnderTest("chaos", "chaos_service", environment=own)], environment=given)
         #: Whether the last experiment has ended with all in order; without, the next takes an arena of its own.
         self.sound = True
@@ -58,6 +61,7 @@ class Arena(Harness):
 
     def __exit__(self, *details):
         self.marshal.end()
+        self.redis.close()
         super().__exit__(*details)
 
     @property
@@ -68,10 +72,11 @@ class Arena(Harness):
     def worker(self):
         return self.process("chaos", "worker")
 
-    @property
+    @cached_property
     def redis(self):
-        """A connection to the server itself, past every proxy."""
-        return self.store("chaos").client
+        """The server itself, past every proxy; what an experiment does to connections is not the test's concern."""
+        again = Retry(ExponentialBackoff(cap=0.5, base=0.01), retries=10)
+        return redis.Redis.from_url(self.valkey.url, retry=again, socket_timeout=10)
 
     @property
     def keys(self):
@@ -117,6 +122,11 @@ class Arena(Harness):
         waiting = {str(ops.OPERATION_STATE_SCHEDULED), str(ops.OPERATION_STATE_RETRYING)}
         for name in names:
             until(lambda name=name: self.stored(name, "st")[0] not in waiting, f"{name} is due")
+
+    def wait_until_parked(self, task, count):
+        """Until as many operations of the task wait for a worker that knows it."""
+        parked = self.keys.named(f"parked:{task}")
+        until(lambda: self.redis.zcard(parked) == count, f"{count} operations of {task} are parked")
 
     def hold(self, count=None):
         """As many attempts that run and wait for the marshal; all slots without a number. Their arrivals."""

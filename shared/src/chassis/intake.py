@@ -8,7 +8,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
@@ -61,6 +61,8 @@ class Intake:
         self.lease = lease
         self.flow = Flow()
         self.draining = False
+        #: Names of all that Celery runs here, ordinary tasks too.
+        self.registered: Container[str] = ()
         #: Delivery to operation.
         self._held: dict[str, str] = {}
         #: Delivery to operation, and whether its worker died; until the store knows.

@@ -26,7 +26,7 @@ from google.protobuf.message import Message
 from redis.exceptions import RedisError
 from waybill.operations.v1 import operations_pb2 as ops
 
-from chassis import telemetry, transport
+from chassis import plain_messages, telemetry, transport
 from chassis.attempts import Attempt, FanOut, WorkItem, run_attempt
 from chassis.celery_settings import celery_settings
 from chassis.intake import Intake, Keeper, host_facts
@@ -260,6 +260,7 @@ class Attendance:
 
     def begin(self) -> None:
         """Before the worker connects."""
+        self.intake.registered = self.app.tasks
         transport.intakes[self.app.service] = self.intake
         telemetry.configure(self.app.service)
         signals.worker_ready.connect(self.on_ready, weak=False)
@@ -268,6 +269,7 @@ class Attendance:
 
     def on_ready(self, **_: Any) -> None:
         self.keeper.start()
+        self._offer_parked_messages()
         if self.app.relay is not None:
             self.app.relay.start()
         log.info(
@@ -277,6 +279,12 @@ class Attendance:
             concurrency=self.concurrency,
             queues=list(self.queues),
         )
+
+    def _offer_parked_messages(self) -> None:
+        try:
+            plain_messages.offer_again(self.app.store, self.queues, self.app.store.keys.named("celery:"))
+        except RedisError as error:
+            log.warning("messages.left_parked", error=str(error))
 
     def on_shutting_down(self, **_: Any) -> None:
         self.intake.draining = True

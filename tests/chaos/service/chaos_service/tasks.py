@@ -6,11 +6,14 @@ from datetime import timedelta
 
 from chassis.attempts import Attempt
 from chassis.errors import TransientError
+from chassis.logging import get_logger
 from chassis.retries import RetryPolicy
 
 from chaos_service import effects
 from chaos_service.app import app
 from chaos_service.contract import Work
+
+log = get_logger(__name__)
 
 QUICK = RetryPolicy(max_attempts=3, min_backoff=timedelta(milliseconds=20), max_backoff=timedelta(milliseconds=50))
 LONG = timedelta(minutes=10)
@@ -82,3 +85,8 @@ if effects.settings().newer:
         """A task of the next version."""
         effects.note(attempt, "began")
         effects.note(attempt, "done")
+
+    @app.task(name="chaos.plain_of_the_next_version", acks_late=True)
+    def plain_of_the_next_version() -> None:
+        """An ordinary Celery task."""
+        log.info("plain.ran")
