@@ -25,7 +25,7 @@ from chassis.errors import Cancelled, DeadlineExceeded, PermanentError
 from chassis.logging import bound, get_logger
 from chassis.retries import Failure, Retry, decide
 from chassis.statuses import reason_of, task_failure
-from chassis.store_calls import AttemptError, Begun, Call, Settlement
+from chassis.store_calls import AttemptError, Begun, Call, Gone, Settlement
 from chassis.telemetry import SpanContext, use_span
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ log = get_logger(__name__)
 
 #: How long a settle is tried while the store is out of reach. Longer than a lease: the token decides, not the clock.
 SETTLE_PATIENCE: Final = timedelta(minutes=5)
+BEGIN_PAUSE_SECONDS: Final = 0.1
 #: Least time between two reports of one attempt that say the same percentage.
 PROGRESS_INTERVAL_SECONDS: Final = 0.2
 #: How often `check` asks the store where no renewal thread runs in this process.
@@ -222,20 +223,32 @@ def run_attempt(task: OperationTask, item: WorkItem) -> None:
 
 
 def begin(app: ServiceApp, item: WorkItem, span: SpanContext, token: str) -> Begun | None:
-    """Count the attempt; None when there is nothing to run, or the store cannot be asked (the lease runs out then)."""
+    """Count the attempt; None when there is nothing to run, or the store cannot be asked for as long as a lease.
+
+    A begin whose answer was lost has counted: it is repeated with its token, or the attempt would be lost unrun.
+    """
     call = store_calls.begin(
         item.operation_id, item.delivery, worker=app.worker_name, token=token, span=span.span_id, lease=app.lease
     )
-    try:
-        begun = app.store.run(call)
-    except RedisError as error:
-        log.warning("attempt.not_begun", error=str(error))
-        return None
+    begun = _answered(app, call)
     if isinstance(begun, Begun):
         log.debug("attempt.began", attempt=begun.attempt)
         return begun
-    log.info("attempt.gone", why=begun.why)
+    if begun is not None:
+        log.info("attempt.gone", why=begun.why)
     return None
+
+
+def _answered(app: ServiceApp, call: Call[Begun | Gone]) -> Begun | Gone | None:
+    patience, pause = time.monotonic() + app.lease.total_seconds(), threading.Event()
+    while True:
+        try:
+            return app.store.run(call)
+        except RedisError as error:
+            if time.monotonic() > patience:
+                log.warning("attempt.not_begun", error=str(error))
+                return None
+            pause.wait(BEGIN_PAUSE_SECONDS)
 
 
 def conclude(task: OperationTask, attempt: Attempt, record: store_pb2.OperationRecord) -> Settlement:

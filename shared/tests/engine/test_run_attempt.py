@@ -277,13 +277,24 @@ def test_a_delivery_that_is_gone_runs_nothing(runner, app):
 
 
 def test_a_store_that_is_away_at_begin_runs_nothing(runner, app):
-    """The lease runs out, and the delivery comes again; no attempt is counted."""
+    """Not for as long as a lease: it runs out, and the delivery comes again; no attempt is counted."""
     called = []
-    app.store.unreachable["begin"] = 1
+    app.lease = timedelta(milliseconds=10)
+    app.store.unreachable["begin"] = 1_000
 
     after = runner.run(lambda attempt, request: called.append(request))
 
     assert (called, after.attempts) == ([], 0)
+
+
+def test_a_begin_whose_answer_is_lost_is_repeated(runner, app):
+    """It had counted: the attempt runs as the first, instead of being lost unrun."""
+    app.store.deaf["begin"] = 2
+
+    after = runner.run(lambda attempt, request: HELLO)
+
+    assert (after.state, after.attempts) == ("SUCCEEDED", 1)
+    assert app.store.called.count("begin") == 3
 
 
 def test_a_settle_waits_for_a_store_that_is_away(runner, app):

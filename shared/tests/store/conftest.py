@@ -84,17 +84,18 @@ class Desk:
         assert delivery.operation_id == operation_id
         return delivery
 
-    def try_to_begin(self, delivery, worker="w", lease=LEASE):
+    def try_to_begin(self, delivery, worker="w", lease=LEASE, token=""):
         number = next(self._numbers)
+        token = token or f"token{number}"
         call = store_calls.begin(
             delivery.operation_id,
             delivery.delivery,
             worker=worker,
-            token=f"token{number}",
+            token=token,
             span=number.to_bytes(8, "big"),
             lease=lease,
         )
-        return self.run_call(call), f"token{number}"
+        return self.run_call(call), token
 
     def begin(self, delivery, **options):
         answer, token = self.try_to_begin(delivery, **options)

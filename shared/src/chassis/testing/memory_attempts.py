@@ -22,6 +22,8 @@ class MemoryAttempts(MemoryState):
     def _begin(self, arguments: Arguments) -> list[Any]:
         operation_id, delivery, worker, token, span, lease_us = arguments
         operation = self.operations.get(operation_id)
+        if operation is not None and operation.state == RUNNING and operation.token == token:
+            return [b"run", operation.attempts, operation.previous_span.encode(), operation.max_attempts]
         why = self._why_gone(operation, delivery)
         if operation is None or why:
             return [b"gone", why.encode()]
