@@ -276,8 +276,7 @@ class Attendance:
 
     def _say_when_up(self, consumer: Any) -> None:
         """Ready is who can run an attempt: of a pool with children, when those are up."""
-        pool = getattr(consumer.pool, "_pool", None)
-        if getattr(pool, "_waiting_to_start", None):
+        if _children_up(consumer.pool) < _children(consumer.pool):
             consumer.timer.call_after(UP_CHECK_SECONDS, self._say_when_up, (consumer,))
             return
         log.info(
@@ -318,6 +317,16 @@ class Attendance:
             "tasks": sorted(self.app.operation_tasks),
             "version": version_of(self.app.service),
         }
+
+
+def _children(pool: Any) -> int:
+    """How many children a pool of Celery's has; 0 for a pool without."""
+    return len(getattr(getattr(pool, "_pool", None), "_pool", ()))
+
+
+def _children_up(pool: Any) -> int:
+    """How many of them have said that they take work."""
+    return len(getattr(getattr(pool, "_pool", None), "_all_inqueues", ()))
 
 
 def attend(sender: Any = None, **_: Any) -> None:
