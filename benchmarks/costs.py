@@ -77,9 +77,9 @@ def by_script() -> str:
         cycles.fill(store, 1_000)
 
         def run(call: Call[R]) -> R:
-            before = _scripts_and_commands(store)[0]
+            before = cycles.script_us(store)
             answer = store.run(call)
-            spent[call.script] = spent.get(call.script, 0) + _scripts_and_commands(store)[0] - before
+            spent[call.script] = spent.get(call.script, 0) + cycles.script_us(store) - before
             return answer
 
         for number in range(CYCLES):

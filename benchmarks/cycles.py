@@ -41,8 +41,9 @@ def cycle(run: Run, base: str) -> None:
 
 
 def fill(store: Store, waiting: int) -> None:
-    """From here on the server does not wait for the disk, which would hide what the scripts take."""
+    """From here on the server neither waits for the disk nor rewrites its file, which would hide what scripts take."""
     store.client.config_set("appendfsync", "no")
+    store.client.config_set("auto-aof-rewrite-percentage", 0)
     for first in range(0, waiting, FILL_BATCH):
         store.run(accept(min(FILL_BATCH, waiting - first)))
 
@@ -63,3 +64,8 @@ def _renamed(value: str | bytes | int, old: str, new: str) -> str | bytes | int:
     if isinstance(value, bytes):
         return value.replace(old.encode(), new.encode())
     return value.replace(old, new) if isinstance(value, str) else value
+
+
+def script_us(store: Store) -> int:
+    """Microseconds in scripts since the start, by the server's own count."""
+    return int(store.client.info("commandstats").get("cmdstat_evalsha", {}).get("usec", 0))
