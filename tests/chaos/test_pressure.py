@@ -82,7 +82,7 @@ def test_16_two_hundred_leases_are_rescued_under_load_without_a_stall(arena, rou
     assert sorted(outcomes) == sorted([(SUCCESS,)] * 100 * rounds + [(LOST, SUCCESS)] * 100 * rounds)
 
 
-@experiment(short=1_000, long=10_000)
+@experiment(short=400, long=10_000)
 def test_21_a_flooded_bulk_queue_does_not_delay_the_default_queue(arena, rounds):
     """Thousands wait in bulk; what then comes on the default queue ends while nearly all of them still wait."""
     arena.worker.stop(GRACE_SECONDS)
