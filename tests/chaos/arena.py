@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from tests.stack import until
 SERVICE_FOLDER = Path(__file__).parent / "service"
 #: Long enough for a busy machine to renew in, short enough to wait for.
 LEASE_SECONDS = 2.0
+LEASE = timedelta(seconds=LEASE_SECONDS)
 #: Beyond the lease, from the death of a worker, or the return of one, to the begin of the next attempt.
 RESCUE_SECONDS = 5.0
 #: How long a worker may take to end once it is told to.

@@ -5,11 +5,10 @@ import signal
 import time
 
 import pytest
-from waybill.operations.v1 import operations_pb2 as ops
 
 from tests.chaos.arena import GRACE_SECONDS, LEASE_SECONDS, RESCUE_SECONDS, freeze, kill_all
 from tests.chaos.forms import experiment
-from tests.chaos.oracle import LOST, SUCCESS, judge
+from tests.chaos.oracle import LOST, RETRIED, SUCCESS, judge
 
 pytestmark = pytest.mark.slow
 
@@ -130,7 +129,7 @@ def test_06_what_falls_due_on_a_busy_worker_that_is_killed_is_always_somewhere(a
         for _ in range(rounds):
             retried = [arena.client.submit("retry_until", times=1, delay_ms=300) for _ in range(rng.randint(1, 5))]
             for name in retried:
-                arena.wait_for_attempt(name, ops.ATTEMPT_OUTCOME_RETRIED)
+                arena.wait_for_attempt(name, RETRIED)
             held = arena.hold()
             due = [arena.client.submit("write_effect", after=0.2) for _ in range(rng.randint(1, 5))]
             arena.wait_until_due(*retried, *due)

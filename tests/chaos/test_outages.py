@@ -6,8 +6,9 @@ import grpc
 import pytest
 from chaos_service.gateway import ChaosStub
 from chassis.statuses import from_status, rpc_status
+from waybill.operations.v1 import operations_pb2 as ops
 
-from tests.chaos.arena import GRACE_SECONDS, LEASE_SECONDS, endure, frozen
+from tests.chaos.arena import GRACE_SECONDS, LEASE_SECONDS, endure, freeze, frozen, thaw
 from tests.chaos.forms import experiment
 from tests.chaos.oracle import LOST, SUCCESS, judge
 from tests.stack import until
@@ -90,6 +91,28 @@ def test_11_attempts_that_run_through_an_outage_finish_once(arena, rng, rounds):
 
     kept = judge(arena)
     assert {tuple(outcomes(metadata)) for metadata in kept.values()} == {(SUCCESS,)}
+
+
+@experiment(long=3)
+def test_11_a_worker_that_was_frozen_for_longer_than_its_lease_is_fenced_off(arena, rounds):
+    """Another has taken over by then: the settle of the first is refused and recorded, the second's counts."""
+    for _ in range(rounds):
+        held, mark = arena.hold(), arena.worker.mark()
+        freeze(arena.worker)
+        with arena.another_worker() as other:
+            again = [arena.marshal.arrived(arrival.operation, attempt=2) for arrival in held]
+            arena.marshal.let_go(*held)
+            thaw(arena.worker)
+            for arrival in held:
+                arena.worker.wait_for_event("attempt.fenced", since=mark, operation=arrival.operation)
+                assert arena.stored(arrival.operation, "st") == [str(ops.OPERATION_STATE_RUNNING)]
+            arena.marshal.let_go(*again)
+            kept = [arena.finished(arrival.operation)[1] for arrival in held]
+
+            assert [outcomes(metadata) for metadata in kept] == [[LOST, SUCCESS]] * arena.slots
+            assert {metadata.worker.rpartition(":")[2] for metadata in kept} == {str(other.pid)}
+
+    judge(arena)
 
 
 @experiment(long=3)
