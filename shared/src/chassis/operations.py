@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Final, Protocol
@@ -17,7 +18,16 @@ from chassis.accept_batching import AcceptBatcher
 from chassis.acceptance import Acceptable, Provenance, Submission, acceptance
 from chassis.call import Call, current_call
 from chassis.descriptions import describe, operation_name, timestamp
-from chassis.errors import Cancelled, FieldViolation, InvalidArgument, NotFound, ResourceExhausted, WaybillError
+from chassis.errors import (
+    Cancelled,
+    FailedPrecondition,
+    FieldViolation,
+    InvalidArgument,
+    NotFound,
+    ResourceExhausted,
+    WaybillError,
+)
+from chassis.history import Archive
 from chassis.redaction import redacted
 from chassis.statuses import to_status
 from chassis.store import AsyncStore
@@ -42,9 +52,10 @@ class ServiceName(Protocol):
 class Operations:
     """The operations of one service."""
 
-    def __init__(self, store: AsyncStore, app: ServiceName) -> None:
+    def __init__(self, store: AsyncStore, app: ServiceName, *, archive: Archive | None = None) -> None:
         self.store = store
         self.app = app
+        self.archive = archive
         self._batcher = AcceptBatcher(store, app.queue_bound)
 
     @property
@@ -102,17 +113,35 @@ class Operations:
         return describe(self.service, await self.stored(operation_id), brief=brief)
 
     async def stored(self, operation_id: str) -> Mapping[bytes, bytes]:
-        """The store's hash. Raises NotFound as `get` does."""
-        found: Mapping[bytes, bytes] = await self.store.client.hgetall(self.store.keys.operation(operation_id))
-        if b"rec" not in found:
+        """The store's hash, or the archive's. Raises NotFound as `get` does."""
+        found: Mapping[bytes, bytes] | None = await self.store.client.hgetall(self.store.keys.operation(operation_id))
+        if not found or b"rec" not in found:
+            found = await self._archived(operation_id)
+        if found is None:
             raise unknown_operation(self.service, operation_id)
         return found
 
     async def cancel(self, operation_id: str) -> None:
         """Cancel it and what it fanned out to. Ended operations stay as they are. Raises NotFound as `get` does."""
         (answer,) = await self.store.run(store_calls.cancel([operation_id]))
-        if answer.verdict == "unknown":
+        if answer.verdict == "unknown" and await self._archived(operation_id) is None:
             raise unknown_operation(self.service, operation_id)
+
+    async def delete(self, operation_id: str) -> None:
+        """Forget an operation that has ended. Raises NotFound as `get` does, FailedPrecondition for a live one."""
+        (answer,) = await self.store.run(store_calls.delete([operation_id]))
+        if answer == "live":
+            name = operation_name(self.service, operation_id)
+            raise FailedPrecondition(f"{name} has not ended; cancel it first", reason="OPERATION_NOT_ENDED")
+        was_live = answer == "deleted"
+        there = False
+        if self.archive is not None:
+            there = await asyncio.to_thread(self.archive.delete, operation_id, was_live=was_live)
+        if not (was_live or there):
+            raise unknown_operation(self.service, operation_id)
+
+    async def _archived(self, operation_id: str) -> Mapping[bytes, bytes] | None:
+        return None if self.archive is None else await asyncio.to_thread(self.archive.get, operation_id)
 
     async def _first(self, operation_id: str) -> operations_pb2.Operation:
         """The operation of an earlier request; only its name once it is kept no longer."""

@@ -41,7 +41,7 @@ class Gateway:
         self.app = app
         self.settings = settings
         self.store = AsyncStore.connect(app.service, settings.waybill.redis_url)
-        self.operations = Operations(self.store, app)
+        self.operations = Operations(self.store, app, archive=app.archive)
         # Run beside the server until it has drained; an outage of Redis interrupts them, no more.
         self.background: list[Background] = []
         self._server = RpcServer(app.service, settings.waybill)

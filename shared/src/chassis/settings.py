@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -124,6 +125,10 @@ class WaybillSettings(_Settings):
     durability: Literal["always", "everysec", "replicated"] = "always"
     insecure: bool = False
     lease_seconds: float = Field(15.0, ge=0.5, le=3_600)
+    # Most due operations in one queue; what would be more is refused with RESOURCE_EXHAUSTED.
+    queue_bound: int = Field(1_000_000, ge=1, le=100_000_000)
+    # How long an operation that has ended stays in Redis once the service's database has it.
+    tail_seconds: float = Field(600.0, ge=1, le=86_400)
     # SQLite files and folders under state_dir are shared by every machine that uses this Redis.
     shared_state_dir: bool = False
     max_payload_bytes: int = Field(1 << 20, ge=1_024, le=64 << 20)
@@ -136,6 +141,10 @@ class WaybillSettings(_Settings):
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None
     tls_ca_file: Path | None = None
+
+    @property
+    def tail(self) -> timedelta:
+        return timedelta(seconds=self.tail_seconds)
 
     @property
     def targets(self) -> dict[str, str]:

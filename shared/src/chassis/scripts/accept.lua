@@ -36,7 +36,14 @@ for base = 4, #ARGV, STRIDE do
       redis.call('HSET', op_key(id), 'par', parent, 'root', redis.call('HGET', op_key(parent), 'root') or parent)
       redis.call('SADD', P .. 'kids:' .. parent, id)
     end
-    if replayed ~= '' and redis.call('EXISTS', op_key(replayed)) == 1 then redis.call('HSET', op_key(replayed), 'rep', id) end
+    if replayed ~= '' then
+      if redis.call('EXISTS', op_key(replayed)) == 1 then
+        redis.call('HSET', op_key(replayed), 'rep', id)
+        archive_again(replayed)
+      else
+        redis.call('HSET', P .. 'replays', replayed, id)
+      end
+    end
     redis.call('ZADD', P .. 'ops', now, id)
     watch_expiry(id)
     if due > now then defer(id, SCHEDULED, due) else enqueue(id, now) end

@@ -75,6 +75,7 @@ class MemoryOperation:
     result: bytes = b""
     error: Error | None = None
     replayed_by: str = ""
+    discarded: bool = False
     log: dict[int, AttemptLog] = field(default_factory=dict)
 
     @property
@@ -84,6 +85,12 @@ class MemoryOperation:
     @property
     def children_ended(self) -> int:
         return sum(self.ended_children.values())
+
+    @property
+    def keep_until_us(self) -> int:
+        """Of one that has ended."""
+        failed = self.state == ops.OPERATION_STATE_FAILED
+        return self.end_us + (self.keep_failure_us if failed else self.keep_success_us)
 
     def expired(self, now_us: int) -> bool:
         return bool(self.expire_us) and now_us >= self.expire_us
