@@ -141,6 +141,7 @@ class DeadLetterServicer(admin_pb2_grpc.DeadLetterServiceServicer):
     async def _replay(
         self, stored: StoredOperation, request_id: str, edited: AnyMessage | None, provenance: Provenance
     ) -> operations_pb2.Operation:
+        self._operations.admit()
         original = record_of(stored)
         if edited is not None and edited.type_url != original.request.type_url:
             wanted = original.request.type_url.rpartition("/")[2]

@@ -37,7 +37,13 @@ def standard_servicers(gateway: Gateway) -> list[Registration]:
     events = EventLog(store)
     exporter = SpanExporter(app.service, store, events, sink())
     archivist = Archivist(store, gateway.operations.archive, tail=gateway.settings.waybill.tail)
-    gateway.background += [events.run, exporter.run, archivist.run, lambda: keep_house(gateway)]
+    gateway.background += [
+        events.run,
+        exporter.run,
+        archivist.run,
+        gateway.admission.watch,
+        lambda: keep_house(gateway),
+    ]
     return [
         (operations_pb2_grpc.add_OperationsServicer_to_server, OperationsServicer(gateway.operations, events)),
         (events_pb2_grpc.add_EventServiceServicer_to_server, EventServicer(app.service, events)),

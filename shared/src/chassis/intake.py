@@ -192,7 +192,7 @@ class Keeper(threading.Thread):
     def beat(self) -> None:
         facts = {**self._describe(), "heartbeat_us": time.time_ns() // 1000, "operations": self._intake.operations()}
         facts["draining"] = self._intake.draining
-        self._intake.store.client.hset(self._intake.store.keys.named("workers"), self._intake.worker, json.dumps(facts))
+        self._intake.store.run(store_calls.write("HSET", "workers", self._intake.worker, json.dumps(facts)))
 
     def _keep_house(self) -> None:
         done = self._intake.store.run(store_calls.housekeeping(lease=self._intake.lease))

@@ -16,6 +16,7 @@ from waybill.store.v1 import store_pb2
 from chassis import store_calls
 from chassis.accept_batching import AcceptBatcher
 from chassis.acceptance import Acceptable, Provenance, Submission, acceptance
+from chassis.admission import Admission
 from chassis.call import Call, current_call
 from chassis.descriptions import describe, operation_name, timestamp
 from chassis.errors import (
@@ -52,10 +53,18 @@ class ServiceName(Protocol):
 class Operations:
     """The operations of one service."""
 
-    def __init__(self, store: AsyncStore, app: ServiceName, *, archive: Archive | None = None) -> None:
+    def __init__(
+        self,
+        store: AsyncStore,
+        app: ServiceName,
+        *,
+        archive: Archive | None = None,
+        admission: Admission | None = None,
+    ) -> None:
         self.store = store
         self.app = app
         self.archive = archive
+        self.admission = admission
         self._batcher = AcceptBatcher(store, app.queue_bound)
 
     @property
@@ -73,8 +82,9 @@ class Operations:
         """Accept one operation in one round trip.
 
         Raises InvalidArgument for bad submit options or a request_id that was used for another payload,
-        and ResourceExhausted when the queue is full.
+        and ResourceExhausted when the queue or the store is full.
         """
+        self.admit()
         submission = Submission(task, request, request_id=request_id or "", labels=labels or {})
         provenance = provenance_of_call(server=True)
         item = acceptance(submission, provenance)
@@ -150,9 +160,14 @@ class Operations:
         except NotFound:
             return operations_pb2.Operation(name=operation_name(self.service, operation_id), done=True)
 
-    @staticmethod
-    def _prepared(submission: Submission, provenance: Provenance) -> Acceptance | WaybillError:
+    def admit(self) -> None:
+        """Raises ResourceExhausted while the store is too full for new work."""
+        if self.admission is not None:
+            self.admission.check()
+
+    def _prepared(self, submission: Submission, provenance: Provenance) -> Acceptance | WaybillError:
         try:
+            self.admit()
             return acceptance(submission, provenance)
         except WaybillError as error:
             return error

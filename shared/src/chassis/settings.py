@@ -127,6 +127,8 @@ class WaybillSettings(_Settings):
     lease_seconds: float = Field(15.0, ge=0.5, le=3_600)
     # Most due operations in one queue; what would be more is refused with RESOURCE_EXHAUSTED.
     queue_bound: int = Field(1_000_000, ge=1, le=100_000_000)
+    # Share of maxmemory from which on Redis is given no new work: RESOURCE_EXHAUSTED. The rest is for what is there.
+    store_high_water: float = Field(0.85, ge=0.1, le=1)
     # How long an operation that has ended stays in Redis once the service's database has it.
     tail_seconds: float = Field(600.0, ge=1, le=86_400)
     # SQLite files and folders under state_dir are shared by every machine that uses this Redis.

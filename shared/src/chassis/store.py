@@ -29,11 +29,16 @@ SOCKET_TIMEOUT_SECONDS: Final = 5.0
 CONNECT_TIMEOUT_SECONDS: Final = 2.0
 
 
+#: Scripts that bring new work, which a full store refuses. All others bring what is there to its end, or forget it.
+_REFUSED_WHEN_FULL: Final = frozenset({"accept"})
+
+
 @cache
 def script_source(name: str) -> str:
     """The text of a script, the prelude included."""
     folder = resources.files("chassis") / "scripts"
-    return (folder / "prelude.lua").read_text() + (folder / f"{name}.lua").read_text()
+    flags = "" if name in _REFUSED_WHEN_FULL else "#!lua flags=allow-oom\n"
+    return flags + (folder / "prelude.lua").read_text() + (folder / f"{name}.lua").read_text()
 
 
 @cache

@@ -380,3 +380,8 @@ def discard(operation_ids: Sequence[str]) -> Call[list[str]]:
 def replays_noted(replays: Mapping[str, str]) -> Call[int]:
     """`replays`: the replay's id by that of the original. Answers how many need no further note."""
     return Call("replays_noted", [part for pair in replays.items() for part in pair], int)
+
+
+def write(command: str, name: str, *arguments: str | bytes | int) -> Call[Any]:
+    """One command on a key of the service, also where the store is full."""
+    return Call("write", [command, name, *arguments], lambda answer: answer)
