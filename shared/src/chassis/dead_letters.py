@@ -149,7 +149,7 @@ class DeadLetterServicer(admin_pb2_grpc.DeadLetterServiceServicer):
         if edited is not None:
             edited = unredacted(edited, original.request, "edited_request")
         item = replay(self._app.service, stored, original, edited, provenance, request_id)
-        (verdict,) = await self._store.run(store_calls.accept([item], bound=self._app.queue_bound))
+        (verdict,) = await self._operations.commit([item])
         if verdict.verdict == "accepted":
             mark_projected(provenance)
             await self._note_replay(original.id, verdict.operation_id)

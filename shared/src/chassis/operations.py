@@ -26,6 +26,7 @@ from chassis.errors import (
     InvalidArgument,
     NotFound,
     ResourceExhausted,
+    Unavailable,
     WaybillError,
 )
 from chassis.history import Archive
@@ -38,6 +39,7 @@ from chassis.telemetry import now_us
 __all__ = ["Operations", "Submission"]
 
 QUEUE_FULL_RETRY: Final = timedelta(seconds=5)
+NOT_REPLICATED_RETRY: Final = timedelta(seconds=1)
 NO_BOUND: Final = 0
 
 
@@ -60,12 +62,15 @@ class Operations:
         *,
         archive: Archive | None = None,
         admission: Admission | None = None,
+        replicas: int = 0,
     ) -> None:
         self.store = store
         self.app = app
         self.archive = archive
         self.admission = admission
-        self._batcher = AcceptBatcher(store, app.queue_bound)
+        #: How many must have confirmed an acceptance before it is answered.
+        self.replicas = replicas
+        self._batcher = AcceptBatcher(self.commit)
 
     @property
     def service(self) -> str:
@@ -103,7 +108,7 @@ class Operations:
         provenance = provenance_of_call(server=False, method=method)
         items: list[Acceptance | WaybillError] = [self._prepared(submission, provenance) for submission in submissions]
         sound = [item for item in items if isinstance(item, Acceptance)]
-        verdicts = iter(await self._accept(sound))
+        verdicts = iter(await self.commit(sound) if sound else [])
         answers: list[operations_pb2.Operation | status_pb2.Status] = []
         for item in items:
             if isinstance(item, WaybillError):
@@ -115,8 +120,22 @@ class Operations:
                 answers.append(to_status(error, self.service))
         return answers
 
-    async def _accept(self, items: list[Acceptance]) -> list[Verdict]:
-        return await self.store.run(store_calls.accept(items, bound=self.app.queue_bound)) if items else []
+    async def commit(self, items: list[Acceptance]) -> list[Verdict]:
+        """Accept in one call. Raises Unavailable, reason NOT_REPLICATED, where too few replicas have confirmed it.
+
+        The operations may be there then; a repeat with the same request_id finds them.
+        """
+        call = store_calls.accept(items, bound=self.app.queue_bound)
+        if not self.replicas:
+            return await self.store.run(call)
+        verdicts, confirmed = await self.store.run_replicated(call, self.replicas)
+        if confirmed < self.replicas:
+            raise Unavailable(
+                f"{confirmed} of {self.replicas} replicas have confirmed the acceptance in time; it may have happened",
+                reason="NOT_REPLICATED",
+                retry_after=NOT_REPLICATED_RETRY,
+            )
+        return verdicts
 
     async def get(self, operation_id: str, *, brief: bool = False) -> operations_pb2.Operation:
         """Raises NotFound, reason OPERATION_NOT_FOUND."""

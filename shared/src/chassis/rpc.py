@@ -43,7 +43,13 @@ class Gateway:
         self.settings = settings
         self.store = AsyncStore.connect(app.service, settings.waybill.redis_url)
         self.admission = Admission(self.store, high_water=settings.waybill.store_high_water)
-        self.operations = Operations(self.store, app, archive=app.archive, admission=self.admission)
+        self.operations = Operations(
+            self.store,
+            app,
+            archive=app.archive,
+            admission=self.admission,
+            replicas=settings.waybill.awaited_replicas,
+        )
         # Run beside the server until it has drained; an outage of Redis interrupts them, no more.
         self.background: list[Background] = []
         self._server = RpcServer(app.service, settings.waybill)

@@ -26,7 +26,7 @@ from google.protobuf.message import Message
 from redis.exceptions import RedisError
 from waybill.operations.v1 import operations_pb2 as ops
 
-from chassis import telemetry, transport
+from chassis import durability, telemetry, transport
 from chassis.attempts import Attempt, FanOut, WorkItem, run_attempt
 from chassis.celery_settings import celery_settings
 from chassis.history import Archive
@@ -276,6 +276,7 @@ class Attendance:
         signals.worker_shutdown.connect(self.on_shutdown, weak=False)
 
     def on_ready(self, **_: Any) -> None:
+        durability.look(self.app.store, self.app.waybill)
         self.keeper.start()
         if self.app.relay is not None:
             self.app.relay.start()
