@@ -219,9 +219,10 @@ class Archive:
     def purge(self, limit: int) -> int:
         """Delete what is past its retention, at most `limit` operations; how many."""
         past = sa.select(_OPERATIONS.c.id).where(_OPERATIONS.c.keep_until_us <= now_us()).limit(limit)
-        with self._engine.begin() as connection:
+        with self._engine.connect() as connection:
             ids = list(connection.scalars(past))
-            if ids:
+        if ids:
+            with self._engine.begin() as connection:
                 connection.execute(sa.delete(_LABELS).where(_LABELS.c.operation_id.in_(ids)))
                 connection.execute(sa.delete(_OPERATIONS).where(_OPERATIONS.c.id.in_(ids)))
         return len(ids)
