@@ -128,13 +128,17 @@ class Archive:
 
     def keep(self, ended: Sequence[Unarchived]) -> None:
         """In one transaction. What is here already is brought up to date; what a client deleted stays deleted."""
-        rows = [_row(item) for item in ended]
-        labels = [row for item in ended for row in _label_rows(item)]
-        kept = upsert(_OPERATIONS, rows, keys=["id"], update=_updates, where=_OPERATIONS.c.deleted.is_(False))
+        rows, labels = [], []
+        for item in ended:
+            record = _record(item.stored)
+            rows.append(_row(item, record))
+            labels += _label_rows(item, record)
+        if not rows:
+            return
         with self._engine.begin() as connection:
-            connection.execute(kept)
+            connection.execute(_KEEP, rows)
             if labels:
-                connection.execute(insert_ignore(_LABELS, labels, ["key", "value", "operation_id"]))
+                connection.execute(_KEEP_LABELS, labels)
 
     def get(self, operation_id: str) -> StoredOperation | None:
         """None for what is not here, or past its retention."""
@@ -271,8 +275,8 @@ def _stored(row: sa.Row[Any]) -> StoredOperation:
     return {field.encode(): value for field, value in stored.items()}
 
 
-def _row(item: Unarchived) -> dict[str, Any]:
-    stored, record = item.stored, _record(item.stored)
+def _row(item: Unarchived, record: store_pb2.OperationRecord) -> dict[str, Any]:
+    stored = item.stored
     failed = number(stored, b"st") == ops.OPERATION_STATE_FAILED
     succeeded = number(stored, b"st") == ops.OPERATION_STATE_SUCCEEDED
     end_us = number(stored, b"et")
@@ -306,9 +310,9 @@ def _updates(new: sa.ColumnCollection[str, sa.ColumnElement[Any]]) -> dict[str, 
     return {**{name: new[name] for name in columns}, "replayed_by": replayed_by}
 
 
-def _label_rows(item: Unarchived) -> list[dict[str, str]]:
-    labels = _record(item.stored).labels
-    return [{"key": key, "value": _text(value), "operation_id": item.operation_id} for key, value in labels.items()]
+def _label_rows(item: Unarchived, record: store_pb2.OperationRecord) -> list[dict[str, str]]:
+    pairs = record.labels.items()
+    return [{"key": key, "value": _text(value), "operation_id": item.operation_id} for key, value in pairs]
 
 
 def _record(stored: StoredOperation) -> store_pb2.OperationRecord:
@@ -331,3 +335,14 @@ _TOMBSTONE: Final[Mapping[str, Any]] = {
     "operation": b"",
     "deleted": True,
 }
+
+
+def _parameters(table: sa.Table) -> dict[str, Any]:
+    return {column.name: sa.bindparam(column.name, type_=column.type) for column in table.c}
+
+
+#: Of one row each, so that they are compiled once, whatever the size of a batch.
+_KEEP: Final = upsert(
+    _OPERATIONS, _parameters(_OPERATIONS), keys=["id"], update=_updates, where=_OPERATIONS.c.deleted.is_(False)
+)
+_KEEP_LABELS: Final = insert_ignore(_LABELS, _parameters(_LABELS), ["key", "value", "operation_id"])
