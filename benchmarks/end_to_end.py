@@ -1,106 +1,85 @@
-"""Accept to SUCCEEDED against stock Celery: the same no-op, the same pool, results kept, late acknowledgement."""
+"""Accept to the end of the last: Waybill against stock Celery and its peers, and against itself.
+
+Both sides of a comparison are up all the while; one at a time is driven. An idle side uses 1 to 2 % of a core.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import os
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Iterator
-from pathlib import Path
+import statistics
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
-import redis
-from chassis.embedded import EmbeddedValkey
-from google.protobuf.wrappers_pb2 import StringValue
-from processes import HERE, PATIENCE_SECONDS, free_port, running, until
+import sides
+from figures import Row, ratio
+from sides import Side
 
-TEXT = "x" * 200
-BATCH = 500
+WARM_UP = 500
+ROUND_SECONDS = 4.0
+#: Least and most operations of a round: enough to measure, and to end on a slow machine.
+FEWEST, MOST = 300, 40_000
 
-
-@contextlib.contextmanager
-def waybill_worker(pool: str, concurrency: int, *, telemetry: bool = True) -> Iterator[redis.Redis]:
-    """A gateway (it exports the spans) and a worker of the no-op service."""
-    spans = free_port()
-    with tempfile.TemporaryDirectory() as folder, EmbeddedValkey(Path(folder)) as valkey:
-        environment = {
-            "WAYBILL_REDIS_URL": valkey.url,
-            "BENCH_POOL": pool,
-            "BENCH_CONCURRENCY": str(concurrency),
-            "NOOP_LISTEN": f"127.0.0.1:{free_port()}",
-            "WAYBILL_ROUTES": "noop=127.0.0.1:1",
-        }
-        if telemetry:
-            environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://127.0.0.1:{spans}"
-        os.environ["WAYBILL_REDIS_URL"] = valkey.url
-        client = redis.Redis.from_url(valkey.url)
-        with (
-            running("span_receiver.py", str(spans)),
-            running("-m", "noop_service", "gateway", **environment),
-            running("-m", "noop_service", "worker", **environment),
-        ):
-            until(lambda: client.hlen("wb:{noop}:workers") > 0, "the worker to be ready")
-            yield client
+Start = Callable[[], contextlib.AbstractContextManager[Side]]
+Plan = tuple[int, int | None]
 
 
-def waybill_rate(client: redis.Redis, count: int) -> float:
-    """Operations per second from the first accept to the last SUCCEEDED."""
-    from chassis.operations import Operations, Submission  # noqa: PLC0415 (read settings of this round)
-    from chassis.store import AsyncStore  # noqa: PLC0415
-    from noop_service.tasks import app, do_nothing  # noqa: PLC0415
-
-    finished = "wb:{noop}:finished"
-    before = client.zcard(finished)
-
-    async def accept() -> None:
-        store = AsyncStore.connect("noop", os.environ["WAYBILL_REDIS_URL"])
-        operations = Operations(store, app)
-        for _ in range(0, count, BATCH):
-            await operations.accept_many([Submission(do_nothing, StringValue(value=TEXT)) for _ in range(BATCH)])
-        await store.close()
-
-    began = time.perf_counter()
-    asyncio.run(accept())
-    until(lambda: client.zcard(finished) - before >= count, "every operation to succeed", every=0.01)
-    return count / (time.perf_counter() - began)
-
-
-@contextlib.contextmanager
-def stock_worker(pool: str, concurrency: int) -> Iterator[str]:
-    """A worker of the stock app."""
-    with tempfile.TemporaryDirectory() as folder, EmbeddedValkey(Path(folder)) as valkey:
-        client = redis.Redis.from_url(valkey.url)
-        arguments = ["-m", "celery", "-A", "stock_celery", "worker", "-P", pool, "-c", str(concurrency)]
-        with running(*arguments, "-O", "fair", "--without-gossip", "--without-mingle", STOCK_REDIS_URL=valkey.url):
-            until(lambda: client.scard("_kombu.binding.celery.pidbox") > 0, "the stock worker to be ready")
-            yield valkey.url
-
-
-def stock_rate(url: str, count: int) -> float:
-    """Tasks per second from the first publish to the last stored result, driven by a process of its own."""
-    answer = subprocess.run(
-        [sys.executable, str(HERE / "stock_driver.py"), str(count)],
-        env={**os.environ, "STOCK_REDIS_URL": url},
-        capture_output=True,
-        check=True,
-        text=True,
-        timeout=PATIENCE_SECONDS,
+def compare(what: str, start: Start, start_baseline: Start, plan: Plan, *, least: float | None = None) -> Row:
+    """Operations per second of both, in interleaved rounds; beside them the CPU time of all processes."""
+    count, operations = plan
+    with start() as ours, start_baseline() as baseline:
+        sizes = [operations or round_size(side) for side in (ours, baseline)]
+        pairs = []
+        for _ in range(count):
+            first, second = (side.drive(size, WARM_UP // 5) for side, size in zip((ours, baseline), sizes, strict=True))
+            pairs.append((first, second))
+    ours_us, baseline_us = (
+        statistics.median(result.cpu_us_of_all for result in side) for side in zip(*pairs, strict=True)
     )
-    return float(answer.stdout)
+    row = ratio(what, [(first.rate, second.rate) for first, second in pairs], least=least)
+    return replace(row, note=f"{row.note}, {ours_us:,.0f} against {baseline_us:,.0f} µs of CPU each")
 
 
-def rounds(pool: str, concurrency: int, count: int, operations: int) -> list[tuple[float, float]]:
-    """Waybill's and stock Celery's rates in interleaved rounds; only one of the two runs at a time."""
-    rates = []
-    for _ in range(count):
-        with waybill_worker(pool, concurrency) as client:
-            waybill_rate(client, BATCH)
-            ours = waybill_rate(client, operations)
-        with stock_worker(pool, concurrency) as url:
-            stock_rate(url, 100)
-            stock = stock_rate(url, operations // 3)
-        rates.append((ours, stock))
-    return rates
+def round_size(side: Side) -> int:
+    """What takes it about ROUND_SECONDS, from a first round that warms it up."""
+    rate = side.drive(WARM_UP // side.weight, WARM_UP // side.weight).rate
+    return max(FEWEST // side.weight, min(MOST, round(rate * ROUND_SECONDS)))
+
+
+def against_stock(pool: sides.Pool, slots: int, least: float) -> Callable[[Plan], Iterator[Row]]:
+    """The same pool and concurrency, results on, late acknowledgement."""
+
+    def rows(plan: Plan) -> Iterator[Row]:
+        what = f"end to end / stock Celery with results, {pool} of {slots}"
+        yield compare(what, lambda: sides.waybill(pool, slots), lambda: sides.stock(pool, slots), plan, least=least)
+
+    return rows
+
+
+def threaded(*, workers: int = 1, telemetry: bool = True, events: bool = False) -> Start:
+    """Worker processes with eight threads each."""
+    return lambda: sides.waybill("threads", 8, workers=workers, telemetry=telemetry, events=events)
+
+
+def against_dramatiq(plan: Plan) -> Iterator[Row]:
+    """Bare no-ops: Dramatiq keeps no results and no operations."""
+    yield compare("2 processes of 8 threads / Dramatiq the same", threaded(workers=2), sides.dramatiq, plan, least=0.8)
+
+
+def against_taskiq(plan: Plan) -> Iterator[Row]:
+    """For orientation."""
+    yield compare("2 processes of 8 threads / taskiq on a stream, 2 processes", threaded(workers=2), sides.taskiq, plan)
+
+
+def against_rq(plan: Plan) -> Iterator[Row]:
+    """For orientation; RQ forks for each job."""
+    yield compare("2 processes of 8 threads / RQ, 2 workers", threaded(workers=2), sides.rq, plan)
+
+
+def telemetry(plan: Plan) -> Iterator[Row]:
+    """Spans of every operation exported by the gateway, against no exporter."""
+    yield compare("end to end, telemetry on / off", threaded(), threaded(telemetry=False), plan, least=0.8)
+
+
+def celery_events(plan: Plan) -> Iterator[Row]:
+    """Celery's task events, which Flower listens to: sent, and dumped by one listener."""
+    yield compare("end to end, Celery's task events (-E) on / off", threaded(events=True), threaded(), plan)

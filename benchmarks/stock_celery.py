@@ -4,7 +4,7 @@ import os
 
 from celery import Celery
 
-URL = os.environ["STOCK_REDIS_URL"]
+URL = os.environ["BENCH_REDIS_URL"]
 
 app = Celery("stock", broker=URL, backend=URL)
 app.conf.update(

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from distributions import LOCK, ROOT, dev_group, read_all, requirement_name, third_party
+from distributions import LOCK, ROOT, dev_groups, read_all, requirement_name, third_party
 
 VAGUE = {"utils.py", "util.py", "common.py", "helpers.py", "base.py", "misc.py"}
 MAX_LINES = 400
@@ -68,7 +68,7 @@ def _leaks(name: str, lines: list[str]) -> Iterator[str]:
 def _unlocked() -> Iterator[str]:
     local = read_all()
     locked = {requirement_name(line) for line in LOCK.read_text(encoding="utf-8").splitlines() if "==" in line}
-    for requirement in {*third_party(list(local.values()), local), *dev_group()}:
+    for requirement in {*third_party(list(local.values()), local), *dev_groups()}:
         if requirement_name(requirement) not in locked:
             yield f"requirements.lock: {requirement} is not in it (run `make lock`)"
 

@@ -45,10 +45,10 @@ def third_party(distributions: list[Distribution], local: dict[str, Distribution
     return sorted(r for r in required if requirement_name(r) not in local)
 
 
-def dev_group() -> list[str]:
-    """What the tests and the checks need beyond the distributions' own requirements."""
+def dev_groups() -> list[str]:
+    """What tests, checks and benchmarks need beyond the distributions' own requirements."""
     workspace = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    return list(workspace["dependency-groups"]["dev"])
+    return [requirement for group in workspace["dependency-groups"].values() for requirement in group]
 
 
 def requirement_name(requirement: str) -> str:

@@ -1,4 +1,4 @@
-"""Compile requirements.lock from what every distribution and the dev group require.
+"""Compile requirements.lock from what every distribution and the dev groups require.
 
 Only third-party requirements enter it. No address of a registry, path or find-links line may
 stand in it: the result is refused if one does.
@@ -11,10 +11,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from distributions import LOCK, dev_group, read_all, third_party
+from distributions import LOCK, dev_groups, read_all, third_party
 
 HEADER = """\
-# Third-party packages of every distribution and of the dev group, for Python 3.11 and newer.
+# Third-party packages of every distribution and of the dev groups, for Python 3.11 and newer.
 # Written by `make lock`; never edited.
 """
 
@@ -22,7 +22,7 @@ HEADER = """\
 def main() -> int:
     """Write the lock. Pinned versions stay, unless --upgrade is given."""
     local = read_all()
-    wanted = sorted({*third_party(list(local.values()), local), *dev_group()})
+    wanted = sorted({*third_party(list(local.values()), local), *dev_groups()})
     pins = "" if "--upgrade" in sys.argv[1:] or not LOCK.exists() else LOCK.read_text(encoding="utf-8")
     locked = _compile(wanted, pins)
     if leak := re.search(r"://|^--|^/|find-links", locked, re.MULTILINE):

@@ -1,4 +1,4 @@
-"""Queue and pool of the no-op."""
+"""Queues and pool of the no-op. The latency benchmark pauses noop.held."""
 
 import os
 
@@ -6,7 +6,11 @@ from chassis.worker import QueueSpec, ServiceApp
 
 app = ServiceApp(
     "noop",
-    queues=[QueueSpec("noop.default", tasks=["noop.*"])],
+    queues=[
+        QueueSpec("noop.held", tasks=["noop.wait_for_nothing"]),
+        QueueSpec("noop.default", tasks=["noop.*"]),
+    ],
     pool=os.environ.get("BENCH_POOL", "threads"),
     concurrency=int(os.environ.get("BENCH_CONCURRENCY", "8")),
 )
+app.conf.worker_send_task_events = os.environ.get("BENCH_EVENTS") == "1"

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 from chassis.embedded import EmbeddedValkey
-from chassis.redis_asyncio import open_client
+from chassis.redis_asyncio import MAX_CONNECTIONS, open_client
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 
@@ -97,3 +97,20 @@ def test_every_scheme_has_a_bounded_connection(url):
 
     assert connection._bound_seconds == 3
     assert connection.socket_timeout is None
+
+
+def test_a_burst_of_calls_waits_its_turn(tmp_path):
+    """As when a thousand clients begin to wait for operations at once: none is refused, connections stay bounded."""
+
+    async def scenario(valkey):
+        client = open_client(valkey.url, socket_timeout=60)
+        answers = await asyncio.gather(*(client.ping() for _ in range(5 * MAX_CONNECTIONS)))
+        clients = await client.info("clients")
+        await client.aclose()
+        return answers, clients["connected_clients"]
+
+    with EmbeddedValkey(tmp_path) as valkey:
+        answers, connected = asyncio.run(scenario(valkey))
+
+    assert all(answers)
+    assert connected <= MAX_CONNECTIONS

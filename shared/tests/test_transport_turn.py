@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 from chassis import transport
-from chassis.store_calls import Delivery, Fetched
+from chassis.deliveries import WorkItem
 
 
 @dataclass
@@ -25,19 +25,23 @@ class Channel(transport.Channel):
 
     def __init__(self, deliveries):
         self.connection = Loop()
-        self._intake = SimpleNamespace(queues=(), fetch=lambda _limit: Fetched(deliveries=deliveries, next_due=None))
+        self._intake = SimpleNamespace(queues=(), fetch=lambda _limit: (deliveries, None))
         self.closed = True
 
     qos = SimpleNamespace(credit=lambda _intake: 0)
 
 
-A_DELIVERY = Delivery(
+A_DELIVERY = WorkItem(
     operation_id="01900000-0000-7000-8000-000000000001",
     delivery="session.1:1",
+    record=b"",
     task="reports.render_report",
     queue="reports.default",
-    attempts=0,
-    record=b"",
+    number=1,
+    max_attempts=3,
+    token="t",
+    span_id=b"12345678",
+    begun=False,
 )
 
 

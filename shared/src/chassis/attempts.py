@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import secrets
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, cast
 from uuid import UUID, uuid5
 
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -20,7 +19,8 @@ from waybill.store.v1 import store_pb2
 
 from chassis import store_calls
 from chassis.acceptance import Acceptable, Provenance, Submission, acceptance
-from chassis.descriptions import operation_name, state_name
+from chassis.deliveries import WorkItem
+from chassis.descriptions import operation_name
 from chassis.errors import Cancelled, DeadlineExceeded, PermanentError
 from chassis.logging import bound, get_logger
 from chassis.retries import Failure, Retry, decide
@@ -37,8 +37,6 @@ _CHILDREN: Final = UUID("0d1b8a54-3f0e-5f0a-9d39-5a5d4a5f5c11")
 
 log = get_logger(__name__)
 
-#: How long a settle is tried while the store is out of reach. Longer than a lease: the token decides, not the clock.
-SETTLE_PATIENCE: Final = timedelta(minutes=5)
 #: Least time between two reports of one attempt that say the same percentage.
 PROGRESS_INTERVAL_SECONDS: Final = 0.2
 #: How often `check` asks the store where no renewal thread runs in this process.
@@ -63,23 +61,6 @@ class FanOut(Generic[M]):
 
     response: M
     children: int
-
-
-@dataclass(frozen=True, slots=True)
-class WorkItem:
-    """A delivery in the hands of the process that runs it."""
-
-    operation_id: str
-    delivery: str
-    record: bytes
-
-    def encode(self) -> bytes:
-        return b"%s %s %s" % (self.operation_id.encode(), self.delivery.encode(), self.record)
-
-    @classmethod
-    def decode(cls, body: bytes) -> WorkItem:
-        operation_id, delivery, record = body.split(b" ", 2)
-        return cls(operation_id.decode(), delivery.decode(), record)
 
 
 class Attempt:
@@ -108,7 +89,7 @@ class Attempt:
         self.deadline = datetime.now(UTC) + timeout
         self.traceparent = span.traceparent
         self.token = token
-        self._span = span
+        self.span = span
         self._root = record.root
         self._stop = threading.Event()
         self._stop_error: Exception | None = None
@@ -154,7 +135,7 @@ class Attempt:
             effect_id=child_effect_id(self.effect_id, key),
             root=self._root,
         )
-        provenance = Provenance("", f"child/{self.operation_id}", self._span)
+        provenance = Provenance("", f"child/{self.operation_id}", self.span)
         (verdict,) = self.app.store.run(store_calls.accept([acceptance(submission, provenance)]))
         if verdict.verdict == "orphan":
             raise Cancelled("the operation runs no more", reason="PARENT_ENDED")
@@ -197,34 +178,50 @@ def child_effect_id(effect_id: str, key: str) -> str:
     return str(uuid5(_CHILDREN, f"{effect_id}/{key}"))
 
 
-def run_attempt(task: OperationTask, item: WorkItem) -> None:
-    """Begin, run, decide, settle. The one place that runs a task for an operation."""
-    app = task.service_app
-    record = store_pb2.OperationRecord.FromString(item.record)
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How an attempt is to be settled, and how long its task ran."""
+
+    settlement: Settlement
+    seconds: float
+
+
+def run_attempt(task: OperationTask, item: WorkItem) -> Ended | None:
+    """Begin, run, decide; how the attempt is to be settled. The one place that runs a task for an operation.
+
+    None when there was nothing to run, or the store cannot be asked (the lease runs out then).
+    """
+    app, record = task.service_app, item.parsed()
     with bound(operation=operation_name(app.service, record.id), task=task.name, trace_id=record.trace.trace_id.hex()):
-        span = SpanContext(record.trace.trace_id, secrets.token_bytes(8))
-        token = secrets.token_hex(8)
-        begun = begin(app, item, span, token)
-        if begun is None:
-            return
+        number = begin(app, item)
+        if number is None:
+            return None
         attempt = Attempt(
             app=app,
             record=record,
-            number=begun.attempt,
-            max_attempts=begun.max_attempts,
-            token=token,
-            span=span,
+            number=number,
+            max_attempts=item.max_attempts,
+            token=item.token,
+            span=SpanContext(record.trace.trace_id, item.span_id),
             timeout=task.timeout,
         )
-        with app.running(item, attempt), use_span(span):
+        began = time.monotonic()
+        with app.running(item, attempt), use_span(attempt.span):
             settlement = conclude(task, attempt, record)
-        settle(app, settlement, attempt)
+        return Ended(settlement, time.monotonic() - began)
 
 
-def begin(app: ServiceApp, item: WorkItem, span: SpanContext, token: str) -> Begun | None:
-    """Count the attempt; None when there is nothing to run, or the store cannot be asked (the lease runs out then)."""
+def begin(app: ServiceApp, item: WorkItem) -> int | None:
+    """Count the attempt, unless the fetch has; its number."""
+    if item.begun:
+        return item.number
     call = store_calls.begin(
-        item.operation_id, item.delivery, worker=app.worker_name, token=token, span=span.span_id, lease=app.lease
+        item.operation_id,
+        item.delivery,
+        worker=app.worker_name,
+        token=item.token,
+        span=item.span_id,
+        lease=app.lease,
     )
     try:
         begun = app.store.run(call)
@@ -232,8 +229,7 @@ def begin(app: ServiceApp, item: WorkItem, span: SpanContext, token: str) -> Beg
         log.warning("attempt.not_begun", error=str(error))
         return None
     if isinstance(begun, Begun):
-        log.debug("attempt.began", attempt=begun.attempt)
-        return begun
+        return begun.attempt
     log.info("attempt.gone", why=begun.why)
     return None
 
@@ -245,12 +241,12 @@ def conclude(task: OperationTask, attempt: Attempt, record: store_pb2.OperationR
         attempt.app.publish_owed(attempt.operation_id)
         return success(attempt, answer)
     except Cancelled as error:
-        return (
-            failure(task, attempt, error) if attempt.stopped is None else ended(attempt, ops.ATTEMPT_OUTCOME_CANCELLED)
-        )
+        if attempt.stopped is None:
+            return failure(task, attempt, error)
+        return Settlement(attempt.operation_id, attempt.token, ops.ATTEMPT_OUTCOME_CANCELLED)
     except DrainRequested:
-        return ended(attempt, ops.ATTEMPT_OUTCOME_RETURNED)
-    except Exception as error:  # noqa: BLE001 (whatever a task raises is an outcome of the attempt)
+        return Settlement(attempt.operation_id, attempt.token, ops.ATTEMPT_OUTCOME_RETURNED)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 (whatever a task raises is an outcome of the attempt)
         return failure(task, attempt, error)
 
 
@@ -280,9 +276,22 @@ def success(attempt: Attempt, answer: Message | FanOut[Any] | None) -> Settlemen
     return Settlement(attempt.operation_id, attempt.token, outcome, result=result)
 
 
-def failure(task: OperationTask, attempt: Attempt, error: Exception) -> Settlement:
+class AttemptFacts(Protocol):
+    """What deciding needs of an attempt: an Attempt, or a WorkItem in the hands of who settles in its place."""
+
+    @property
+    def operation_id(self) -> str: ...
+    @property
+    def token(self) -> str: ...
+    @property
+    def number(self) -> int: ...
+    @property
+    def max_attempts(self) -> int: ...
+
+
+def failure(task: OperationTask, attempt: AttemptFacts, error: BaseException) -> Settlement:
     """Another attempt, or the end: `retries.decide` on what the error says of itself."""
-    known = task_failure(error, attempt.app.service)
+    known = task_failure(error, task.service_app.service)
     transient = known.transient or isinstance(error, DeadlineExceeded)
     facts = Failure(transient, reason_of(known.status), known.retry_after)
     decision = decide(attempt.number, attempt.max_attempts, task.policy, facts)
@@ -302,30 +311,3 @@ def failure(task: OperationTask, attempt: Attempt, error: Exception) -> Settleme
         )
     log.error("attempt.failed", attempt=attempt.number, reason=facts.reason, error=str(error), exc_info=error)
     return Settlement(attempt.operation_id, attempt.token, ops.ATTEMPT_OUTCOME_FAILED, error=attempt_error)
-
-
-def ended(attempt: Attempt, outcome: int) -> Settlement:
-    """An end that needs no error of its own."""
-    return Settlement(attempt.operation_id, attempt.token, outcome)
-
-
-def settle(app: ServiceApp, settlement: Settlement, attempt: Attempt) -> None:
-    """Settle, however long the store is away: until it answers, or patience ends and the lease has long run out."""
-    patience = time.monotonic() + SETTLE_PATIENCE.total_seconds()
-    pause = threading.Event()
-    delay = 0.1
-    while True:
-        try:
-            (state,) = app.store.run(store_calls.settle([settlement]))
-        except RedisError as error:
-            if time.monotonic() > patience:
-                log.error("attempt.unsettled", attempt=attempt.number, error=str(error))  # noqa: TRY400
-                return
-            pause.wait(delay)
-            delay = min(2.0, delay * 2)
-            continue
-        if state is None:
-            log.warning("attempt.fenced", attempt=attempt.number)
-        else:
-            log.info("attempt.settled", attempt=attempt.number, state=state_name(state))
-        return

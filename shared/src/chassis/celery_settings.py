@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import kombu
 
-from chassis import transport
 from chassis.store import CONNECT_TIMEOUT_SECONDS, SOCKET_TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ def celery_settings(app: ServiceApp) -> dict[str, Any]:
         "task_store_errors_even_if_ignored": False,
         "task_serializer": "json",
         "result_serializer": "json",
-        "accept_content": ["json", transport.SERIALIZER],
+        "accept_content": ["json"],
         "worker_pool": app.pool_kind,
         "worker_concurrency": app.concurrency,
         "worker_prefetch_multiplier": 1,

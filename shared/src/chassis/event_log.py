@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
@@ -29,7 +30,9 @@ READ_COUNT: Final = 500
 #: Below the connection's socket timeout, so that a silent server is noticed.
 BLOCK_MILLISECONDS: Final = 2000
 #: Entries that come within so long are read together.
-GATHER_SECONDS: Final = 0.002
+GATHER_SECONDS: Final = 0.004
+#: Newest entries that a gateway keeps, at least; twice as many at most, each about a kilobyte.
+KEPT: Final = 2000
 FINAL_VERBS: Final = frozenset({b"succeeded", b"failed", b"cancelled", b"expired"})
 _CURSOR: Final = re.compile(r"\d{1,16}-\d{1,20}")
 
@@ -122,22 +125,24 @@ def type_filter(patterns: list[str]) -> Callable[[str], bool]:
 
 @dataclass(slots=True)
 class EventLog:
-    """Reads the log for everybody in a gateway. One connection blocks on it; the others read when it has grown."""
+    """Reads the log for everybody in a gateway. One connection blocks on it; who follows its end reads from memory."""
 
     store: AsyncStore
+    kept: int = KEPT
     _grown: asyncio.Event = field(default_factory=asyncio.Event)
     _waiters: dict[str, set[asyncio.Future[None]]] = field(default_factory=dict)
     _tail: str = ""
+    #: The newest entries, without a gap from `_kept_after` to `_tail`.
+    _kept: list[Entry] = field(default_factory=list)
+    _kept_after: str = ""
 
     async def run(self) -> None:
         """Follow the end of the log until cancelled; reconnects by itself."""
         while True:
             try:
-                self._tail = self._tail or await self.end()
-                for entry in await self.read(self._tail, block=BLOCK_MILLISECONDS):
-                    self._tail = entry.cursor
-                    if entry.verb in FINAL_VERBS:
-                        self._release(entry.operation_id)
+                if not self._tail:
+                    self._tail = self._kept_after = await self.end()
+                self._keep(await self._fetch(self._tail, block=BLOCK_MILLISECONDS))
                 await asyncio.sleep(GATHER_SECONDS)
             except RedisError as error:
                 log.warning("event_log.unreachable", error=str(error))
@@ -193,14 +198,30 @@ class EventLog:
             if not waiting:
                 self._waiters.pop(operation_id, None)
 
-    async def read(self, cursor: str, *, block: int | None = None) -> list[Entry]:
-        """At most READ_COUNT entries after the cursor; waits for the first up to `block` milliseconds."""
+    async def read(self, cursor: str) -> list[Entry]:
+        """At most READ_COUNT entries after the cursor, as far as they are known here."""
+        if self._kept_after and order(self._kept_after) <= order(cursor) <= order(self._tail):
+            begin = bisect_right(self._kept, order(cursor), key=lambda entry: order(entry.cursor))
+            return self._kept[begin : begin + READ_COUNT]
+        return await self._fetch(cursor)
+
+    async def _fetch(self, cursor: str, *, block: int | None = None) -> list[Entry]:
         answer = await self.store.client.xread({self._key: cursor}, count=READ_COUNT, block=block)
-        entries = [Entry(id_.decode(), fields) for _, found in _streams(answer) for id_, fields in found]
-        if block is not None and entries:
-            grown, self._grown = self._grown, asyncio.Event()
-            grown.set()
-        return entries
+        return [Entry(id_.decode(), fields) for _, found in _streams(answer) for id_, fields in found]
+
+    def _keep(self, entries: list[Entry]) -> None:
+        if not entries:
+            return
+        self._kept += entries
+        self._tail = entries[-1].cursor
+        if len(self._kept) > 2 * self.kept:
+            self._kept_after = self._kept[-self.kept - 1].cursor
+            self._kept = self._kept[-self.kept :]
+        for entry in entries:
+            if self._waiters and entry.verb in FINAL_VERBS:
+                self._release(entry.operation_id)
+        grown, self._grown = self._grown, asyncio.Event()
+        grown.set()
 
     def _release(self, operation_id: str) -> None:
         for future in self._waiters.pop(operation_id, set()):

@@ -1,144 +1,294 @@
-"""What a worker holds: deliveries that it fetched and has not finished, and the thread that keeps them its own."""
+"""What a worker holds: deliveries that it fetched and that are not settled yet."""
 
 from __future__ import annotations
 
-import json
-import os
 import secrets
-import socket
 import threading
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
-import psutil
 from redis.exceptions import RedisError
+from waybill.operations.v1 import operations_pb2 as ops
 
 from chassis import store_calls
-from chassis.attempts import Attempt, FencedOff
+from chassis.attempts import Attempt, Ended, FencedOff
+from chassis.deliveries import WorkItem
 from chassis.errors import Cancelled
 from chassis.logging import get_logger
+from chassis.settling import Settler
 from chassis.store import Store
-from chassis.store_calls import Fetched
+from chassis.store_calls import Settlement, SharedBegins
 
 log = get_logger(__name__)
 
 #: Deliveries beyond the pool's own slots are bounded by this much measured work.
 PREFETCH_SECONDS: Final = 0.1
 MAX_PREFETCH: Final = 256
-HEARTBEAT_SECONDS: Final = 5.0
-TICK_SECONDS: Final = 0.5
+#: Most deliveries of one fetch: bounds how long it keeps the store to itself.
+MAX_FETCH: Final = 100
+#: Attempts begin with their fetch as long as each slot's share of them is known to take no longer together.
+SHARED_BEGIN_BUDGET: Final = timedelta(milliseconds=5)
 
 
 @dataclass(slots=True)
 class Flow:
-    """How many deliveries a worker may hold: its slots, and what it settled in the last `PREFETCH_SECONDS`."""
+    """How many deliveries a worker may hold: its slots, and what it finished in the last `PREFETCH_SECONDS`."""
 
     _finished: list[float] = field(default_factory=list)
 
     def finished(self, now: float) -> None:
         self._finished.append(now)
-        if len(self._finished) > MAX_PREFETCH:
-            del self._finished[: -MAX_PREFETCH // 2]
+        if len(self._finished) > 2 * MAX_PREFETCH:
+            del self._finished[:-MAX_PREFETCH]
 
     def limit(self, slots: int, now: float) -> int:
-        recent = sum(1 for moment in self._finished if now - moment <= PREFETCH_SECONDS)
+        recent = len(self._finished) - bisect_left(self._finished, now - PREFETCH_SECONDS)
         return slots + min(MAX_PREFETCH, recent)
 
 
+@dataclass(slots=True)
+class Costs:
+    """How long tasks are known to run: a moving average that believes a longer run at once and a shorter one slowly."""
+
+    _seconds: dict[str, float] = field(default_factory=dict)
+    _runs: dict[str, int] = field(default_factory=dict)
+
+    def ran(self, task: str, seconds: float) -> None:
+        before = self._seconds.get(task, seconds)
+        self._seconds[task] = seconds if seconds > before else before + (seconds - before) / 8
+        self._runs[task] = self._runs.get(task, 0) + 1
+
+    def known(self) -> dict[str, timedelta]:
+        """Of tasks that ran a few times."""
+        few = 3
+        return {task: timedelta(seconds=s) for task, s in self._seconds.items() if self._runs[task] >= few}
+
+
+@dataclass(slots=True)
+class Held:
+    """A delivery from its fetch until it is settled, lost or given back. Times are monotonic, 0 for not yet."""
+
+    item: WorkItem
+    started_at: float = 0.0
+    cancel_asked_at: float = 0.0
+    #: The attempt, where it runs in this process.
+    attempt: Attempt | None = None
+    #: The pool's child that runs it.
+    child: int = 0
+    #: How it ends is decided; what the attempt may still say is not asked for.
+    decided: bool = False
+
+
 class Intake:
-    """Fetches for one worker process, and renews what it fetched until it is finished, lost or given back."""
+    """Fetches for one worker process, and renews what it fetched until it is settled, lost or given back.
+
+    Args:
+        slots: attempts that the pool runs at a time; the transport corrects it when the pool grows or shrinks.
+        forks: attempts run in the pool's children.
+    """
 
     def __init__(
-        self, store: Store, *, worker: str, queues: Sequence[str], tasks: Callable[[], Sequence[str]], lease: timedelta
+        self,
+        store: Store,
+        *,
+        worker: str,
+        queues: Sequence[str],
+        tasks: Callable[[], Sequence[str]],
+        lease: timedelta,
+        slots: int = 1,
+        forks: bool = False,
     ) -> None:
         self.store = store
         self.worker = worker
         self.queues = queues
         self.tasks = tasks
         self.lease = lease
+        self.slots = slots
+        self.forks = forks
         self.flow = Flow()
+        self.costs = Costs()
+        self.settler = Settler(store, more_to_come=lambda: self._begun_together > 0, settled=self.settled)
         self.draining = False
-        #: Delivery to operation.
-        self._held: dict[str, str] = {}
-        #: Delivery to operation, and whether its worker died; until the store knows.
+        #: Called when there is room again after a time without.
+        self.on_room: Callable[[], None] = lambda: None
+        #: Attempts that are settled and still occupy a slot: they heed no request to stop.
+        self.abandoned = 0
+        self._held: dict[str, Held] = {}
+        #: Of these, what is not yet on its way to be settled.
+        self._at_work = 0
+        self._begun_together = 0
+        self._full = False
+        #: Given up, with whether the worker died; until the store knows.
         self._given_up: dict[str, tuple[str, bool]] = {}
-        self._running: dict[str, Attempt] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._session = secrets.token_hex(6)
         self._fetches = 0
 
-    def fetch(self, limit: int) -> Fetched:
-        """Raises RedisError when the store is out of reach."""
+    def room(self) -> int:
+        """How many deliveries a fetch may bring now. It waits until half of what goes beyond the slots is done."""
+        if self.draining:
+            return 0
+        with self._lock:
+            limit = self.flow.limit(self.slots, time.monotonic())
+            room = 0
+            if self._at_work < self.slots + (limit - self.slots) // 2:
+                room = min(MAX_FETCH, limit - len(self._held))
+            self._full = room <= 0
+            return max(0, room)
+
+    def fetch(self, limit: int) -> tuple[list[WorkItem], timedelta | None]:
+        """What came, and the time until more falls due. Raises RedisError when the store is out of reach."""
         self._fetches += 1
+        begins = SharedBegins(self.worker, secrets.token_hex(8), SHARED_BEGIN_BUDGET * self.slots, self.costs.known())
         call = store_calls.fetch(
-            limit, self.queues, self.tasks(), base=f"{self._session}.{self._fetches}", lease=self.lease
+            limit,
+            self.queues,
+            self.tasks(),
+            base=f"{self._session}.{self._fetches}",
+            lease=self.lease,
+            begins=begins,
         )
         fetched = self.store.run(call)
+        items = [WorkItem.of(delivery) for delivery in fetched.deliveries]
         with self._lock:
-            self._held.update((delivery.delivery, delivery.operation_id) for delivery in fetched.deliveries)
-        return fetched
-
-    def holds(self, delivery: str) -> bool:
-        return delivery in self._held
+            self._held.update((item.delivery, Held(item)) for item in items)
+            self._at_work += len(items)
+            self._begun_together += sum(item.begun for item in items)
+        return items, fetched.next_due
 
     @property
     def held(self) -> int:
         return len(self._held)
 
-    def finished(self, delivery: str) -> None:
-        """The attempt has ended and settled, or there was nothing to run: only the place in the prefetch returns."""
-        with self._lock:
-            self._held.pop(delivery, None)
-        self.flow.finished(time.monotonic())
-
-    def lost(self, delivery: str) -> None:
-        """The pool's child that ran it died."""
-        self._give_up([delivery], lost=True)
-
-    def give_back_all(self) -> None:
-        """What has not begun returns to its place in the queue; what runs stays held until it ends."""
-        with self._lock:
-            waiting = [delivery for delivery, operation in self._held.items() if operation not in self._running]
-        self._give_up(waiting, lost=False)
-
-    def started(self, operation_id: str, attempt: Attempt) -> None:
-        self._running[operation_id] = attempt
-
-    def ended(self, operation_id: str) -> None:
-        self._running.pop(operation_id, None)
-
-    def renew(self) -> None:
-        """Renew every lease; tell attempts of this process that are cancelled or fenced off."""
-        self._release()
-        with self._lock:
-            held = [(operation, delivery) for delivery, operation in self._held.items()]
-        if not held:
-            return
-        answers = self.store.run(store_calls.renew(held, lease=self.lease))
-        for (operation, delivery), answer in zip(held, answers, strict=True):
-            self._heed(operation, delivery, answer)
-
-    def _heed(self, operation: str, delivery: str, answer: int) -> None:
-        attempt = self._running.get(operation)
-        if answer == store_calls.CANCEL_REQUESTED and attempt is not None:
-            attempt.stop(Cancelled("a client asked for cancellation"))
-        if answer != store_calls.LOST:
-            return
-        with self._lock:
-            still_held = self._held.pop(delivery, None) is not None
-        if attempt is not None and still_held:
-            attempt.stop(FencedOff())
+    def holds(self, delivery: str) -> bool:
+        return delivery in self._held
 
     def operations(self) -> list[str]:
         with self._lock:
+            return [held.item.operation_id for held in self._held.values()]
+
+    def snapshot(self) -> list[Held]:
+        with self._lock:
             return list(self._held.values())
+
+    def start(self, delivery: str) -> bool:
+        """The pool takes it; False when it was given back meanwhile and must not run."""
+        with self._lock:
+            held = self._held.get(delivery)
+            if held is None or held.decided:
+                return False
+            held.started_at = time.monotonic()
+            return True
+
+    def runs_in(self, delivery: str, *, attempt: Attempt | None = None, child: int = 0) -> None:
+        """Whom to tell, or to kill, when the attempt is to end."""
+        with self._lock:
+            held = self._held.get(delivery)
+            if held is not None:
+                held.attempt, held.child = attempt, child or held.child
+
+    def ended(self, delivery: str, ended: Ended | None) -> None:
+        """The pool is done with it; None: there was nothing to run."""
+        with self._lock:
+            held = self._held.get(delivery)
+            if held is None or held.decided:
+                return
+            if ended is not None:
+                self.costs.ran(held.item.task, ended.seconds)
+            self._decide(held, ended.settlement if ended is not None else None)
+
+    def settle_for(self, held: Held, settlement: Settlement) -> bool:
+        """Settle an attempt in its place; False when it has ended by itself meanwhile."""
+        with self._lock:
+            if held.decided:
+                return False
+            self._decide(held, settlement)
+            return True
+
+    def settled(self, items: Sequence[WorkItem]) -> None:
+        """The store has answered for these."""
+        with self._lock:
+            for item in items:
+                self._held.pop(item.delivery, None)
+        self._say_if_there_is_room()
+
+    def lost(self, delivery: str) -> None:
+        """The pool's child that ran it died."""
+        with self._lock:
+            held = self._held.get(delivery)
+            if held is None or held.decided:
+                return
+            self._leave_work(held)
+        self._give_up([delivery], lost=True)
+
+    def give_back_all(self) -> None:
+        """What has not started returns to its place in the queue; what runs stays held until it ends."""
+        with self._lock:
+            waiting = [held for held in self._held.values() if not held.started_at and not held.decided]
+            for held in waiting:
+                if held.item.begun:
+                    returned = Settlement(held.item.operation_id, held.item.token, ops.ATTEMPT_OUTCOME_RETURNED)
+                    self._decide(held, returned)
+                else:
+                    self._leave_work(held)
+        unbegun = [held.item.delivery for held in waiting if not held.item.begun]
+        # Asked for again by a drain's every look: the answer of the store may have got lost.
+        self._give_up(unbegun, lost=False)
+
+    def renew(self) -> None:
+        """Renew every lease; tell attempts that are cancelled or fenced off."""
+        self._release()
+        held = self.snapshot()
+        if not held:
+            return
+        pairs = [(each.item.operation_id, each.item.delivery) for each in held]
+        answers = self.store.run(store_calls.renew(pairs, lease=self.lease))
+        for each, answer in zip(held, answers, strict=True):
+            if answer == store_calls.CANCEL_REQUESTED:
+                self._cancel(each)
+            elif answer == store_calls.LOST:
+                self._fence_off(each)
+
+    def _cancel(self, held: Held) -> None:
+        held.cancel_asked_at = held.cancel_asked_at or time.monotonic()
+        if held.attempt is not None:
+            held.attempt.stop(Cancelled("a client asked for cancellation"))
+
+    def _fence_off(self, held: Held) -> None:
+        with self._lock:
+            if self._held.pop(held.item.delivery, None) is None:
+                return
+            if not held.decided:
+                self._leave_work(held)
+        if held.attempt is not None:
+            held.attempt.stop(FencedOff())
+        self._say_if_there_is_room()
+
+    def _decide(self, held: Held, settlement: Settlement | None) -> None:
+        self._leave_work(held)
+        if settlement is None:
+            self._held.pop(held.item.delivery, None)
+        else:
+            self.settler.put(held.item, settlement)
+        self._say_if_there_is_room()
+
+    def _leave_work(self, held: Held) -> None:
+        held.decided = True
+        self._at_work -= 1
+        self._begun_together -= held.item.begun
+        self.flow.finished(time.monotonic())
+
+    def _say_if_there_is_room(self) -> None:
+        if self._full and self.room() > 0:
+            self.on_room()
 
     def _give_up(self, deliveries: list[str], *, lost: bool) -> None:
         with self._lock:
-            self._given_up.update((d, (self._held[d], lost)) for d in deliveries if d in self._held)
+            self._given_up.update((d, (self._held[d].item.operation_id, lost)) for d in deliveries if d in self._held)
         try:
             self._release()
         except RedisError as error:
@@ -155,77 +305,8 @@ class Intake:
             with self._lock:
                 for _, delivery in pairs:
                     self._given_up.pop(delivery, None)
-                    if lost:
-                        self._held.pop(delivery, None)
+                    self._held.pop(delivery, None)
 
 
-class Keeper(threading.Thread):
-    """Renews leases, keeps house, and says that the worker lives. Runs until the last attempt has ended."""
-
-    def __init__(
-        self, intake: Intake, describe: Callable[[], dict[str, Any]], *, relay: Callable[[], int] | None = None
-    ) -> None:
-        super().__init__(name="keeper", daemon=True)
-        self._intake = intake
-        self._describe = describe
-        self._relay = relay
-        self._done = threading.Event()
-        self._next: dict[str, float] = {}
-
-    def run(self) -> None:
-        renew_every = self._intake.lease.total_seconds() / 3
-        house_every = store_calls.housekeeping_interval(self._intake.lease).total_seconds()
-        while not self._done.wait(min(TICK_SECONDS, house_every)):
-            if self._intake.draining:
-                self._intake.give_back_all()
-            self._every("renew", renew_every, self._intake.renew)
-            self._every("housekeeping", house_every, self._keep_house)
-            self._every("heartbeat", HEARTBEAT_SECONDS, self.beat)
-
-    def stop(self) -> None:
-        self._done.set()
-        try:
-            self._intake.store.client.hdel(self._intake.store.keys.named("workers"), self._intake.worker)
-        except RedisError:
-            log.warning("worker.heartbeat_left", worker=self._intake.worker)
-
-    def beat(self) -> None:
-        facts = {**self._describe(), "heartbeat_us": time.time_ns() // 1000, "operations": self._intake.operations()}
-        facts["draining"] = self._intake.draining
-        self._intake.store.run(store_calls.write("HSET", "workers", self._intake.worker, json.dumps(facts)))
-
-    def _keep_house(self) -> None:
-        done = self._intake.store.run(store_calls.housekeeping(lease=self._intake.lease))
-        if done is not None and (done.rescued or done.reconciled or done.leases_granted):
-            log.warning(
-                "housekeeping.rescued",
-                rescued=done.rescued,
-                reconciled=done.reconciled,
-                leases_granted=done.leases_granted,
-            )
-
-    def _every(self, name: str, seconds: float, action: Callable[[], object]) -> None:
-        now = time.monotonic()
-        if now < self._next.get(name, 0.0):
-            return
-        self._next[name] = now + seconds
-        try:
-            action()
-        except RedisError as error:
-            self._next[name] = now + min(seconds, 1.0)
-            log.warning("store.unreachable", during=name, error=str(error))
-
-
-def host_facts() -> dict[str, Any]:
-    """What a heartbeat says of the machine and the process."""
-    process = psutil.Process()
-    memory = process.memory_info().rss + sum(child.memory_info().rss for child in _living(process))
-    started_us = int(process.create_time() * 1_000_000)
-    return {"host": socket.gethostname(), "pid": os.getpid(), "memory_bytes": memory, "start_us": started_us}
-
-
-def _living(process: psutil.Process) -> list[psutil.Process]:
-    try:
-        return process.children(recursive=True)
-    except psutil.Error:
-        return []
+#: The intake of each service whose worker runs in this process.
+intakes: dict[str, Intake] = {}

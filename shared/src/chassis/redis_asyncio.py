@@ -19,10 +19,18 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 # The stubs leave out what a connection is made of.
 connections: Any = _connections
 
+#: Beyond so many commands under way at once, the next waits for one to be done. redis-py's own pool refuses it.
+MAX_CONNECTIONS: Final = 100
+
 
 def open_client(url: str, *, socket_timeout: float, **options: Any) -> redis.asyncio.Redis:
-    """As `redis.asyncio.Redis.from_url`; every send and every read ends within `socket_timeout` seconds."""
-    pool: Any = redis.asyncio.ConnectionPool.from_url(url, socket_timeout=None, **options)
+    """As `redis.asyncio.Redis.from_url`; each send, each read and each wait for a connection is bounded.
+
+    Raises redis.exceptions.ConnectionError when no connection was free for `socket_timeout` seconds.
+    """
+    pool: Any = redis.asyncio.BlockingConnectionPool.from_url(
+        url, socket_timeout=None, max_connections=MAX_CONNECTIONS, timeout=socket_timeout, **options
+    )
     pool.connection_class = _BOUNDED[pool.connection_class]
     pool.connection_kwargs["bound_seconds"] = socket_timeout
     return redis.asyncio.Redis.from_pool(pool)

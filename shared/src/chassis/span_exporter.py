@@ -12,10 +12,10 @@ from google.protobuf.message import DecodeError
 from chassis import store_calls
 from chassis.event_log import READ_COUNT, Entry, EventLog
 from chassis.logging import get_logger
+from chassis.otlp_wire import span_bytes
 from chassis.projection import spans_of
-from chassis.span_sink import SpanSink, encode
+from chassis.span_sink import SpanSink
 from chassis.store import AsyncStore
-from chassis.telemetry import Span
 
 log = get_logger(__name__)
 
@@ -66,7 +66,7 @@ class SpanExporter:
 
     async def _export(self, entries: list[Entry]) -> bool:
         """Whether the receiver has taken them, however long that took; False when the turn was lost meanwhile."""
-        spans = [encode(span) for entry in entries for span in self._spans_of(entry)]
+        spans = [span for entry in entries for span in self._spans_of(entry)]
         while spans:
             try:
                 await asyncio.to_thread(self._sink.send, spans)
@@ -79,10 +79,10 @@ class SpanExporter:
         await self._store.run(store_calls.write("SET", "spans:cursor", entries[-1].cursor))
         return True
 
-    def _spans_of(self, entry: Entry) -> list[Span]:
+    def _spans_of(self, entry: Entry) -> list[bytes]:
         """None of an entry that cannot be read, as one of another version: it must not hold up all that follow."""
         try:
-            return list(spans_of(self._service, entry))
+            return [span_bytes(span) for span in spans_of(self._service, entry)]
         except (KeyError, ValueError, DecodeError) as error:
             log.error("spans.unreadable", cursor=entry.cursor, error=repr(error))  # noqa: TRY400 (the entry is at fault)
             return []

@@ -9,7 +9,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
@@ -17,20 +17,18 @@ from urllib.parse import urlsplit
 import grpc
 from opentelemetry import trace as otel_trace
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
-from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
-from opentelemetry.proto.resource.v1.resource_pb2 import Resource
-from opentelemetry.proto.trace.v1 import trace_pb2
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from chassis.telemetry import Attribute, Span
+from chassis import otlp_wire
+from chassis.telemetry import Span
 
 QUEUE_LIMIT: Final = 20_000
 BATCH_LIMIT: Final = 512
 BATCH_WAIT_SECONDS: Final = 0.2
 SEND_ATTEMPTS: Final = 5
-SCOPE: Final = InstrumentationScope(name="waybill")
+_EXPORT: Final = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 
 log = logging.getLogger(__name__)
 
@@ -66,12 +64,13 @@ class SpanSink:
     settings: OtelSettings
     service_name: str
     dropped: int = 0
-    _queue: queue.Queue[trace_pb2.Span | None] = field(default_factory=lambda: queue.Queue(QUEUE_LIMIT))
+    _queue: queue.Queue[bytes | None] = field(default_factory=lambda: queue.Queue(QUEUE_LIMIT))
     _thread: threading.Thread | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _stub: trace_service_pb2_grpc.TraceServiceStub | None = None
+    _export: Callable[..., object] | None = None
 
-    def put(self, span: trace_pb2.Span) -> None:
+    def put(self, span: bytes) -> None:
+        """Queue a serialized span; a full queue drops it."""
         if not self.settings.endpoint:
             return
         if self._thread is None:
@@ -81,11 +80,15 @@ class SpanSink:
         except queue.Full:
             self.dropped += 1
 
-    def send(self, spans: Sequence[trace_pb2.Span]) -> None:
-        """Export now, on the caller's thread. Raises grpc.RpcError when the receiver does not take them."""
+    def send(self, spans: Sequence[bytes]) -> None:
+        """Export serialized spans now, on the caller's thread.
+
+        Raises grpc.RpcError when the receiver does not take them.
+        """
         if self.settings.endpoint:
-            self._exporter().Export(
-                self._request(spans),
+            resource = dict(pairs_of(self.settings.resource_attributes)) | {"service.name": self.service_name}
+            self._exporter()(
+                otlp_wire.export_request(resource, spans),
                 timeout=self.settings.exporter_otlp_timeout,
                 metadata=[(key.lower(), value) for key, value in pairs_of(self.settings.exporter_otlp_headers)],
             )
@@ -110,7 +113,7 @@ class SpanSink:
             if spans:
                 self._send_with_retries(spans)
 
-    def _next_batch(self) -> list[trace_pb2.Span | None]:
+    def _next_batch(self) -> list[bytes | None]:
         batch = [self._queue.get()]
         deadline = time.monotonic() + BATCH_WAIT_SECONDS
         while len(batch) < BATCH_LIMIT and batch[-1] is not None:
@@ -120,7 +123,7 @@ class SpanSink:
                 break
         return batch
 
-    def _send_with_retries(self, spans: list[trace_pb2.Span]) -> None:
+    def _send_with_retries(self, spans: list[bytes]) -> None:
         pause = threading.Event()
         for attempt in range(1, SEND_ATTEMPTS + 1):
             try:
@@ -134,21 +137,12 @@ class SpanSink:
             else:
                 return
 
-    def _exporter(self) -> trace_service_pb2_grpc.TraceServiceStub:
-        if self._stub is None:
-            self._stub = trace_service_pb2_grpc.TraceServiceStub(open_channel(self.settings))
-        return self._stub
-
-    def _request(self, spans: Sequence[trace_pb2.Span]) -> trace_service_pb2.ExportTraceServiceRequest:
-        attributes = dict(pairs_of(self.settings.resource_attributes)) | {"service.name": self.service_name}
-        return trace_service_pb2.ExportTraceServiceRequest(
-            resource_spans=[
-                trace_pb2.ResourceSpans(
-                    resource=Resource(attributes=[key_value(k, v) for k, v in attributes.items()]),
-                    scope_spans=[trace_pb2.ScopeSpans(scope=SCOPE, spans=spans)],
-                )
-            ]
-        )
+    def _exporter(self) -> Callable[..., object]:
+        if self._export is None:
+            self._export = open_channel(self.settings).unary_unary(
+                _EXPORT, response_deserializer=trace_service_pb2.ExportTraceServiceResponse.FromString
+            )
+        return self._export
 
 
 def open_channel(settings: OtelSettings) -> grpc.Channel:
@@ -164,37 +158,6 @@ def open_channel(settings: OtelSettings) -> grpc.Channel:
     return grpc.secure_channel(url.netloc, grpc.ssl_channel_credentials(roots), options=options)
 
 
-def key_value(key: str, value: Attribute) -> KeyValue:
-    """An attribute in its OTLP form."""
-    if isinstance(value, bool):
-        return KeyValue(key=key, value=AnyValue(bool_value=value))
-    if isinstance(value, int):
-        return KeyValue(key=key, value=AnyValue(int_value=value))
-    if isinstance(value, float):
-        return KeyValue(key=key, value=AnyValue(double_value=value))
-    return KeyValue(key=key, value=AnyValue(string_value=value))
-
-
-def encode(span: Span) -> trace_pb2.Span:
-    """The OTLP form."""
-    encoded = trace_pb2.Span(
-        trace_id=span.context.trace_id,
-        span_id=span.context.span_id,
-        parent_span_id=span.parent_span_id,
-        name=span.name,
-        kind=span.kind,  # type: ignore[arg-type]
-        start_time_unix_nano=span.start_us * 1000,
-        # Jaeger takes a span without length for one with negative length.
-        end_time_unix_nano=max(span.end_us, span.start_us + 1) * 1000,
-        attributes=[key_value(key, value) for key, value in span.attributes.items()],
-        links=[trace_pb2.Span.Link(trace_id=link.trace_id, span_id=link.span_id) for link in span.links],
-    )
-    if span.error:
-        encoded.status.code = trace_pb2.Status.STATUS_CODE_ERROR
-        encoded.status.message = span.error
-    return encoded
-
-
 class _SdkBridge(SpanProcessor):
     """Passes spans that user code records with the SDK to the sink."""
 
@@ -205,7 +168,7 @@ class _SdkBridge(SpanProcessor):
         for resource_spans in encode_spans([span]).resource_spans:
             for scope_spans in resource_spans.scope_spans:
                 for encoded in scope_spans.spans:
-                    self._sink.put(encoded)
+                    self._sink.put(encoded.SerializeToString())
 
 
 _sink: SpanSink | None = None
@@ -231,7 +194,7 @@ def install(service_name: str) -> None:
 
 def emit(span: Span) -> None:
     """Queue a span; a full queue drops it."""
-    sink().put(encode(span))
+    sink().put(otlp_wire.span_bytes(span))
 
 
 def shutdown() -> None:

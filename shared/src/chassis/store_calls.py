@@ -131,6 +131,16 @@ def accept(items: Sequence[Acceptance], *, bound: int = 0) -> Call[list[Verdict]
 
 
 @dataclass(frozen=True, slots=True)
+class Begun:
+    """An attempt may run. `previous_span` is the 16 hex digits of the attempt before, empty for the first."""
+
+    attempt: int
+    previous_span: str
+    token: str
+    span_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Delivery:
     """A leased operation on its way to an attempt."""
 
@@ -142,6 +152,23 @@ class Delivery:
     attempts: int
     task: str
     queue: str
+    max_attempts: int
+    #: None: its attempt is still to begin.
+    begun: Begun | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SharedBegins:
+    """Which attempts may begin with the fetch that brings them: short ones, as long as they fit into `budget` together.
+
+    `seed` is random and new in every call; tokens and span ids are made of it. `costs` are the times that tasks are
+    known to run; a task without one begins alone.
+    """
+
+    worker: str
+    seed: str
+    budget: timedelta
+    costs: Mapping[str, timedelta]
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,28 +181,51 @@ class Fetched:
 
 
 def fetch(
-    limit: int, queues: Sequence[str], tasks: Sequence[str], *, base: str, lease: timedelta = LEASE
+    limit: int,
+    queues: Sequence[str],
+    tasks: Sequence[str],
+    *,
+    base: str,
+    lease: timedelta = LEASE,
+    begins: SharedBegins | None = None,
 ) -> Call[Fetched]:
     """`base` must be new in every call: deliveries are named by it."""
-
-    def read(answer: Any) -> Fetched:
-        wait = int(answer[0])
-        deliveries = [
-            Delivery(id_.decode(), delivery.decode(), record, int(attempts), task.decode(), queue.decode())
-            for id_, delivery, record, attempts, task, queue in answer[1:]
-        ]
-        return Fetched(deliveries, None if wait < 0 else timedelta(microseconds=wait))
-
-    return Call("fetch", [limit, microseconds(lease), base, len(queues), *queues, *tasks], read)
+    shared = begins or NO_SHARED_BEGINS
+    arguments: list[str | bytes | int] = [limit, microseconds(lease), base, shared.worker, shared.seed]
+    arguments += [microseconds(shared.budget), len(queues), *queues]
+    for task in tasks:
+        cost = shared.costs.get(task)
+        arguments += [task, _UNKNOWN_COST if cost is None else microseconds(cost)]
+    return Call("fetch", arguments, _read_fetched)
 
 
-@dataclass(frozen=True, slots=True)
-class Begun:
-    """An attempt may run. `previous_span` is the 16 hex digits of the attempt before, empty for the first."""
+NO_SHARED_BEGINS: Final = SharedBegins("", "", timedelta(0), {})
+_UNKNOWN_COST: Final = -1
 
-    attempt: int
-    previous_span: str
-    max_attempts: int
+
+def _read_fetched(answer: Any) -> Fetched:
+    wait = int(answer[0])
+    return Fetched([_read_delivery(*item) for item in answer[1:]], None if wait < 0 else timedelta(microseconds=wait))
+
+
+def _read_delivery(  # noqa: PLR0913, PLR0917 (as the script answers)
+    id_: bytes,
+    delivery: bytes,
+    record: bytes,
+    attempts: int,
+    task: bytes,
+    queue: bytes,
+    max_attempts: int,
+    token: bytes = b"",
+    span: bytes = b"",
+    previous_span: bytes = b"",
+) -> Delivery:
+    begun = None
+    if token:
+        begun = Begun(attempts + 1, previous_span.decode(), token.decode(), bytes.fromhex(span.decode()))
+    return Delivery(
+        id_.decode(), delivery.decode(), record, attempts, task.decode(), queue.decode(), max_attempts, begun
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +242,7 @@ def begin(
 
     def read(answer: Any) -> Begun | Gone:
         if answer[0] == b"run":
-            return Begun(int(answer[1]), answer[2].decode(), int(answer[3]))
+            return Begun(int(answer[1]), answer[2].decode(), token, span)
         return Gone(answer[1].decode())
 
     return Call("begin", [operation_id, delivery, worker, token, span.hex(), microseconds(lease)], read)

@@ -13,73 +13,34 @@ from contextlib import contextmanager
 from queue import Empty
 from typing import Any, Final
 
-from kombu.serialization import register
 from kombu.transport import redis as _kombu_redis
 from redis.exceptions import OutOfMemoryError
 
-from chassis.attempts import WorkItem
-from chassis.intake import Intake
+from chassis.deliveries import WorkItem
+from chassis.intake import Intake, intakes
 from chassis.logging import get_logger
-from chassis.store_calls import Delivery
 
 log = get_logger(__name__)
 
 #: The stubs of kombu leave out what a transport is made of.
 kombu_redis: Any = _kombu_redis
 
-CONTENT_TYPE: Final = "application/x-waybill-delivery"
-SERIALIZER: Final = "waybill"
 #: Longest wait for a doorbell; a bell that was rung for a worker that died costs no more than this.
 BELL_SECONDS: Final = 1.0
 SHORTEST_BELL_SECONDS: Final = 0.01
 
-_NO_EMBED: Final = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
-#: The intake of each service whose worker runs in this process.
-intakes: dict[str, Intake] = {}
-
-
-def _refuse(_: object) -> bytes:
-    raise TypeError("operations are accepted by the store, they are not published")
-
-
-def _decode(body: bytes | memoryview) -> tuple[list[bytes], dict[str, Any], dict[str, None]]:
-    return [bytes(body)], {}, dict(_NO_EMBED)
-
-
-def register_serializer() -> None:
-    """Let Celery read the body of a delivery. Data only, like all that is accepted (law 12)."""
-    encode: Any = _refuse
-    decode: Any = _decode
-    register(SERIALIZER, encode, decode, content_type=CONTENT_TYPE, content_encoding="binary")
-
-
-def celery_message(delivery: Delivery) -> dict[str, Any]:
-    """The delivery as a Celery message, protocol 2."""
-    item = WorkItem(delivery.operation_id, delivery.delivery, delivery.record)
+def celery_message(item: WorkItem) -> dict[str, Any]:
+    """The delivery as a Celery message. Its body stays an object: it never leaves this process as a message."""
     return {
-        "body": item.encode(),
-        "content-type": CONTENT_TYPE,
-        "content-encoding": "binary",
-        "headers": {
-            "lang": "py",
-            "task": delivery.task,
-            "id": delivery.operation_id,
-            "root_id": delivery.operation_id,
-            "parent_id": None,
-            "group": None,
-            "retries": delivery.attempts,
-            "timelimit": [None, None],
-            "eta": None,
-            "expires": None,
-            "argsrepr": "",
-            "kwargsrepr": "{}",
-            "ignore_result": True,
-        },
+        "body": item,
+        "content-type": None,
+        "content-encoding": None,
+        "headers": {"task": item.task, "id": item.operation_id, "ignore_result": True},
         "properties": {
-            "correlation_id": delivery.operation_id,
-            "delivery_tag": delivery.delivery,
-            "delivery_info": {"exchange": "", "routing_key": delivery.queue, "priority": 0, "redelivered": False},
+            "correlation_id": item.operation_id,
+            "delivery_tag": item.delivery,
+            "delivery_info": {"exchange": "", "routing_key": item.queue, "priority": 0, "redelivered": False},
             "body_encoding": None,
         },
     }
@@ -107,29 +68,24 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]
 
     def credit(self, intake: Intake) -> int:
         """How many more deliveries may be held. Celery's prefetch count is the pool's size."""
-        if intake.draining:
-            return 0
-        return intake.flow.limit(self.prefetch_count or 1, time.monotonic()) - intake.held - len(self._delivered)
+        intake.slots = self.prefetch_count or intake.slots
+        return intake.room() - len(self._delivered)
 
     def append(self, message: Any, delivery_tag: str) -> None:
         if not is_operation(delivery_tag):
             super().append(message, delivery_tag)
 
     def ack(self, delivery_tag: str) -> None:
-        if is_operation(delivery_tag):
-            self._settled(delivery_tag)
-        else:
+        """Operations are settled, not acknowledged (law 4)."""
+        if not is_operation(delivery_tag):
             super().ack(delivery_tag)
-        self.channel.wake()
+            self.channel.wake()
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:  # noqa: FBT001, FBT002 (kombu's signature)
+        """As `ack`: what is left unsettled is rescued when its lease has run out."""
         if not is_operation(delivery_tag):
             super().reject(delivery_tag, requeue=requeue)
-        elif requeue and self.channel.intake is not None:
-            self.channel.intake.lost(delivery_tag)
-        else:
-            self._settled(delivery_tag)
-        self.channel.wake()
+            self.channel.wake()
 
     def restore_unacked_once(self, stderr: Any = None) -> None:
         intake = self.channel.intake
@@ -141,11 +97,6 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]
         """Of ordinary messages. In a full store they stay where they are until there is room."""
         with _left_for_later("restoring"):
             super().restore_visible(*args, **options)
-
-    def _settled(self, delivery_tag: str) -> None:
-        intake = self.channel.intake
-        if intake is not None and intake.holds(delivery_tag):
-            intake.finished(delivery_tag)
 
 
 def is_operation(delivery_tag: str) -> bool:
@@ -172,6 +123,7 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
             intake = intakes.get(self.waybill_service)
             if intake is not None and self._serves(intake):
                 self._intake = intake
+                intake.on_room = self.wake
         return self._intake
 
     def wake(self) -> None:
@@ -212,14 +164,14 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
             super()._brpop_start(timeout)
             return
         more_plain = self._deliver_plain(intake)
-        fetched = intake.fetch(self.qos.credit(intake))
-        for delivery in fetched.deliveries:
-            self.connection._deliver(celery_message(delivery), delivery.queue)  # noqa: SLF001 (as kombu's channels do)
-        if fetched.deliveries:
+        items, next_due = intake.fetch(max(0, self.qos.credit(intake)))
+        for item in items:
+            self.connection._deliver(celery_message(item), item.queue)  # noqa: SLF001 (as kombu's channels do)
+        if items:
             # A prefork pool hands out what it was given only at the next turn of the loop, which may be a bell away.
             self.wake()
         if self.qos.credit(intake) > 0:
-            due = fetched.next_due.total_seconds() if fetched.next_due is not None else BELL_SECONDS
+            due = next_due.total_seconds() if next_due is not None else BELL_SECONDS
             self._await_bell(intake, SHORTEST_BELL_SECONDS if more_plain else min(BELL_SECONDS, due))
 
     def _await_bell(self, intake: Intake, seconds: float) -> None:

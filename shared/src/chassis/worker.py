@@ -26,11 +26,13 @@ from google.protobuf.message import Message
 from redis.exceptions import RedisError
 from waybill.operations.v1 import operations_pb2 as ops
 
-from chassis import durability, telemetry, transport
-from chassis.attempts import Attempt, FanOut, WorkItem, run_attempt
+from chassis import celery_requests, durability, telemetry
+from chassis.attempts import Attempt, FanOut
 from chassis.celery_settings import celery_settings
+from chassis.deliveries import WorkItem
 from chassis.history import Archive
-from chassis.intake import Intake, Keeper, host_facts
+from chassis.intake import Intake, intakes
+from chassis.keeper import Keeper, host_facts
 from chassis.logging import get_logger
 from chassis.relay import Relay
 from chassis.retries import RetryPolicy
@@ -43,8 +45,6 @@ log = get_logger(__name__)
 
 Pool = Literal["threads", "prefork", "solo"]
 
-#: How long a pool child that outlives its attempt's timeout is left alone.
-KILL_GRACE: Final = timedelta(seconds=10)
 DEFAULT_TIMEOUT: Final = timedelta(minutes=5)
 
 
@@ -58,9 +58,10 @@ class QueueSpec:
 
 
 class OperationTask(celery.Task[Any, Any]):
-    """A task that runs attempts of operations. `run` is the plain function; the engine calls the task."""
+    """A task that runs attempts of operations. `run` is the plain function, which `run_attempt` calls."""
 
     abstract = True
+    Strategy = celery_requests.STRATEGY
     service_app: ServiceApp
     policy: RetryPolicy
     timeout: timedelta
@@ -69,9 +70,6 @@ class OperationTask(celery.Task[Any, Any]):
     default_priority: int
     request_type: type[Message]
     response_type: type[Message] | None
-
-    def __call__(self, body: bytes) -> None:
-        run_attempt(self, WorkItem.decode(body))
 
 
 class ServiceApp(celery.Celery):
@@ -99,7 +97,7 @@ class ServiceApp(celery.Celery):
         self._outbox = outbox
         self._history = history
         super().__init__(service, set_as_current=False, include=[self.module.rpartition(".")[0] + ".tasks"])
-        transport.register_serializer()
+        celery_requests.apps[service] = self
         self.config_from_object(celery_settings(self))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -210,7 +208,6 @@ class ServiceApp(celery.Celery):
                 default_priority=priority or queue.priority,
                 request_type=request_type,
                 response_type=response_type,
-                time_limit=int((timeout + KILL_GRACE).total_seconds()),
                 typing=False,
             )
             self.operation_tasks[name] = task
@@ -221,15 +218,10 @@ class ServiceApp(celery.Celery):
     @contextlib.contextmanager
     def running(self, item: WorkItem, attempt: Attempt) -> Iterator[None]:
         """The attempt is known to this process's intake while it runs; in a pool's child there is none."""
-        intake = transport.intakes.get(self.service)
-        if intake is None:
-            yield
-            return
-        intake.started(item.operation_id, attempt)
-        try:
-            yield
-        finally:
-            intake.ended(item.operation_id)
+        intake = intakes.get(self.service)
+        if intake is not None:
+            intake.runs_in(item.delivery, attempt=attempt)
+        yield
 
     def work(self, *, queues: Sequence[str] = (), concurrency: int = 0, pool: str = "") -> int:
         """Run a worker until SIGTERM, which drains it. Raises LookupError for a queue that the service does not own."""
@@ -263,13 +255,19 @@ class Attendance:
         self.pool = pool
         self.concurrency = concurrency
         self.intake = Intake(
-            app.store, worker=app.worker_name, queues=queues, tasks=lambda: tuple(app.operation_tasks), lease=app.lease
+            app.store,
+            worker=app.worker_name,
+            queues=queues,
+            tasks=lambda: tuple(app.operation_tasks),
+            lease=app.lease,
+            slots=concurrency,
+            forks=pool == "prefork",
         )
-        self.keeper = Keeper(self.intake, self.facts)
+        self.keeper = Keeper(self.intake, self.facts, task_named=app.operation_tasks.__getitem__)
 
     def begin(self) -> None:
         """Before the worker connects."""
-        transport.intakes[self.app.service] = self.intake
+        intakes[self.app.service] = self.intake
         telemetry.configure(self.app.service)
         signals.worker_ready.connect(self.on_ready, weak=False)
         signals.worker_shutting_down.connect(self.on_shutting_down, weak=False)
@@ -277,6 +275,7 @@ class Attendance:
 
     def on_ready(self, **_: Any) -> None:
         durability.look(self.app.store, self.app.waybill)
+        self.intake.settler.start()
         self.keeper.start()
         if self.app.relay is not None:
             self.app.relay.start()
@@ -293,6 +292,9 @@ class Attendance:
         log.info("worker.draining", worker=self.app.worker_name, held=self.intake.held)
 
     def on_shutdown(self, **_: Any) -> None:
+        if not self.intake.settler.flush(self.app.waybill.grace_seconds):
+            log.error("worker.unsettled", worker=self.app.worker_name, attempts=self.intake.held)
+        self.intake.settler.stop()
         if self.app.relay is not None:
             self.app.relay.stop()
         self.keeper.stop()

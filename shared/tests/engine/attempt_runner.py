@@ -2,12 +2,14 @@
 
 import contextlib
 import dataclasses
+import pickle
 from datetime import timedelta
 from types import SimpleNamespace
 
 from chassis import store_calls
 from chassis.acceptance import Provenance, Submission, acceptance
-from chassis.attempts import WorkItem, run_attempt
+from chassis.attempts import run_attempt
+from chassis.deliveries import WorkItem
 from chassis.retries import RetryPolicy
 from chassis.testing.bench import MemoryBench
 from chassis.testing.memory_store import MemoryStore
@@ -49,7 +51,7 @@ class App:
         yield
 
     def publish_owed(self, operation_id):
-        self.published.append((operation_id, "settle" in self.store.called))
+        self.published.append(operation_id)
 
 
 class Runner:
@@ -72,7 +74,7 @@ class Runner:
     def fetch(self):
         fetched = self.app.store.run(store_calls.fetch(1, ["q"], ["test.do"], base=f"f{self.app.store.now_us}"))
         (delivery,) = fetched.deliveries
-        return WorkItem(delivery.operation_id, delivery.delivery, delivery.record)
+        return WorkItem.of(delivery)
 
     def run(self, function, *, item=None, request_type=StringValue, timeout=timedelta(minutes=1), policy=None):
         task = SimpleNamespace(
@@ -83,7 +85,9 @@ class Runner:
             request_type=request_type,
             run=function,
         )
-        run_attempt(task, WorkItem.decode((item or self.fetch()).encode()))
+        ended = run_attempt(task, pickle.loads(pickle.dumps(item or self.fetch())))  # as it reaches a pool's child
+        if ended is not None:
+            self.app.store.run(store_calls.settle([ended.settlement]))
         return self.bench.observe(self.id)
 
     def result(self, kind):

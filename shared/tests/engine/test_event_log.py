@@ -72,6 +72,28 @@ def write_old_entries(store, hours, count=300):
     return f"{written_at}-1", f"{written_at}-{count}"
 
 
+@pytest.mark.parametrize("behind", [0, 3, 40])
+async def test_followers_of_the_end_miss_nothing_and_see_nothing_twice(async_store, store, behind):
+    """However far behind they are: further than what is kept in memory, within it, or at the end."""
+    log = EventLog(async_store, kept=5)
+    publish(store, *(f"before{number}" for number in range(behind)))
+    expected = [f"before{number}" for number in range(behind)]
+    task = asyncio.create_task(log.run())
+    cursor, seen = "0-0", []
+    for round_ in range(8):
+        names = [f"{round_}.{number}" for number in range(7)]
+        await asyncio.to_thread(publish, store, *names)
+        expected += names
+        entries = await first(log, cursor, len(expected) - len(seen))
+        cursor, seen = entries[-1].cursor, seen + [name_of(entry) for entry in entries]
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+    assert seen == expected
+    assert [name_of(entry) for entry in await first(log, "0-0", len(expected))] == expected
+
+
 async def test_entries_come_in_order_from_the_cursor_on(following, store):
     """The cursor of an entry is where a reader goes on after it, in any process."""
     publish(store, *(f"e{number}" for number in range(5)))

@@ -3,6 +3,7 @@
 FAULTS experiment 12, in the engine's form.
 """
 
+import asyncio
 import threading
 import time
 from datetime import timedelta
@@ -108,8 +109,10 @@ async def test_new_work_is_refused_above_the_high_water_mark_and_admitted_below(
 
     assert (refused.value.reason, bool(refused.value.retry_after)) == ("STORE_FULL", True)
     assert [statuses.reason_of(status) for status in statuses_of_many] == ["STORE_FULL"] * 2
-    small_store.client.flushall()
-    await operations.admission.look()
+    small_store.client.flushall(asynchronous=False)
+    async with asyncio.timeout(20):
+        while operations.admission.refuses:
+            await operations.admission.look()
     assert (await operations.accept(TASK, request)).name
 
 

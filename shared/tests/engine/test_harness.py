@@ -5,7 +5,8 @@ import signal
 
 import grpc
 import pytest
-from chassis.span_sink import OtelSettings, SpanSink, encode
+from chassis.otlp_wire import span_bytes
+from chassis.span_sink import OtelSettings, SpanSink
 from chassis.telemetry import PRODUCER, Span, SpanContext
 from chassis.testing.collector import SpanCollector
 from grpc_health.v1 import health_pb2
@@ -30,7 +31,7 @@ def sink(collector):
 def test_exported_spans_arrive_as_values(collector, sink):
     """Service, name, kind, ids, times, attributes and error are what was sent."""
     span = a_span(error="broken")
-    sink.send([encode(span)])
+    sink.send([span_bytes(span)])
 
     (arrived,) = collector.wait_for(lambda spans: len(spans) == 1)
 
@@ -42,8 +43,8 @@ def test_exported_spans_arrive_as_values(collector, sink):
 def test_a_span_that_is_exported_twice_is_one_span(collector, sink):
     """Exporting is at least once; `spans` and `trace` have each span once, `received` has them all."""
     span = a_span()
-    sink.send([encode(span)])
-    sink.send([encode(span)])
+    sink.send([span_bytes(span)])
+    sink.send([span_bytes(span)])
 
     assert len(collector.trace(span.context.trace_id.hex())) == 1
     assert len(collector.received) == 2
@@ -51,7 +52,7 @@ def test_a_span_that_is_exported_twice_is_one_span(collector, sink):
 
 def test_a_wait_for_spans_that_never_come_lists_those_that_did(collector, sink):
     """The message is the outline of what arrived."""
-    sink.send([encode(a_span(name="send here"))])
+    sink.send([span_bytes(a_span(name="send here"))])
 
     with pytest.raises(TimeoutError, match="send here"):
         collector.wait_for(lambda spans: len(spans) == 2, timeout=0.05)
@@ -61,10 +62,10 @@ def test_a_refusing_collector_fails_the_export(collector, sink):
     """As an endpoint does that is overloaded; it takes spans again when told."""
     collector.refuse(grpc.StatusCode.UNAVAILABLE)
     with pytest.raises(grpc.RpcError):
-        sink.send([encode(a_span())])
+        sink.send([span_bytes(a_span())])
 
     collector.refuse(None)
-    sink.send([encode(a_span())])
+    sink.send([span_bytes(a_span())])
     assert len(collector.spans) == 1
 
 

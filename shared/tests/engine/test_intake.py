@@ -8,15 +8,18 @@ from types import SimpleNamespace
 import pytest
 from chassis import store_calls
 from chassis.acceptance import Provenance, Submission, acceptance
-from chassis.attempts import FencedOff, WorkItem
+from chassis.attempts import Ended, FencedOff
 from chassis.errors import Cancelled
-from chassis.intake import MAX_PREFETCH, PREFETCH_SECONDS, Flow, Intake, Keeper
+from chassis.intake import MAX_PREFETCH, PREFETCH_SECONDS, Costs, Flow, Intake
+from chassis.keeper import Keeper
 from chassis.retries import RetryPolicy
+from chassis.store_calls import Settlement
 from chassis.testing.memory_store import MemoryStore
 from google.protobuf.struct_pb2 import Struct
 from hypothesis import given
 from hypothesis import strategies as st
 from redis.exceptions import ConnectionError as RedisConnectionError
+from waybill.operations.v1 import operations_pb2 as ops
 
 LEASE = timedelta(seconds=15)
 TASK = SimpleNamespace(name="test.do", policy=RetryPolicy(), queue_name="test.q", default_priority=2, retention=None)
@@ -55,11 +58,25 @@ def accept(store, count=1):
     return [item.record.id for item in items]
 
 
-def begin(store, delivery):
+def begin(store, item):
     begun = store.run(
-        store_calls.begin(delivery.operation_id, delivery.delivery, worker="w", token="t", span=b"\1" * 8, lease=LEASE)
+        store_calls.begin(
+            item.operation_id, item.delivery, worker="w", token=item.token, span=item.span_id, lease=LEASE
+        )
     )
     assert isinstance(begun, store_calls.Begun)
+
+
+def started(intake, store, item, attempt=None):
+    """A slot has taken it, and its attempt has begun."""
+    assert intake.start(item.delivery)
+    if not item.begun:
+        begin(store, item)
+    intake.runs_in(item.delivery, attempt=attempt)
+
+
+def succeeded(item, seconds=0.001):
+    return Ended(Settlement(item.operation_id, item.token, ops.ATTEMPT_OUTCOME_SUCCEEDED, result=b"r"), seconds)
 
 
 class Told:
@@ -73,22 +90,22 @@ class Told:
 
 
 def test_a_worker_holds_what_it_fetched_until_it_is_finished(intake, store):
-    """Finished work returns its place and nothing else."""
+    """An attempt that had nothing to run returns its place and nothing else."""
     ids = accept(store, 3)
-    deliveries = intake.fetch(2).deliveries
+    deliveries = intake.fetch(2)[0]
 
     assert [delivery.operation_id for delivery in deliveries] == sorted(ids)[:2]
     assert (intake.held, sorted(intake.operations())) == (2, sorted(ids)[:2])
     assert all(intake.holds(delivery.delivery) for delivery in deliveries)
 
-    intake.finished(deliveries[0].delivery)
+    intake.ended(deliveries[0].delivery, None)
     assert (intake.held, intake.holds(deliveries[0].delivery)) == (1, False)
 
 
 def test_what_is_held_is_renewed(intake, store):
     """Delivered and running alike; nobody rescues it while its worker lives."""
     accept(store, 2)
-    first, _ = intake.fetch(2).deliveries
+    first, _ = intake.fetch(2)[0]
     begin(store, first)
     for _ in range(6):
         store.advance(timedelta(seconds=4))
@@ -102,10 +119,9 @@ def test_what_is_held_is_renewed(intake, store):
 def test_a_running_attempt_hears_of_its_cancellation(intake, store):
     """With the next renewal; it is renewed all the same."""
     (operation_id,) = accept(store)
-    (delivery,) = intake.fetch(1).deliveries
-    begin(store, delivery)
+    (delivery,) = intake.fetch(1)[0]
     attempt = Told()
-    intake.started(operation_id, attempt)
+    started(intake, store, delivery, attempt)
     intake.renew()
     assert attempt.error is None
 
@@ -119,10 +135,9 @@ def test_a_running_attempt_hears_of_its_cancellation(intake, store):
 def test_an_attempt_that_was_taken_over_is_told_and_held_no_more(intake, store):
     """Its place is free: another worker has the work."""
     (operation_id,) = accept(store)
-    (delivery,) = intake.fetch(1).deliveries
-    begin(store, delivery)
+    (delivery,) = intake.fetch(1)[0]
     attempt = Told()
-    intake.started(operation_id, attempt)
+    started(intake, store, delivery, attempt)
     store.run(store_calls.release([(operation_id, delivery.delivery)], lost=True))
 
     intake.renew()
@@ -134,9 +149,8 @@ def test_an_attempt_that_was_taken_over_is_told_and_held_no_more(intake, store):
 def test_a_drain_gives_back_what_has_not_begun(intake, store):
     """Its own attempts stay held and renewed until they end."""
     first, second = sorted(accept(store, 2))
-    running, waiting = intake.fetch(2).deliveries
-    begin(store, running)
-    intake.started(first, Told())
+    running, waiting = intake.fetch(2)[0]
+    started(intake, store, running, Told())
 
     intake.give_back_all()
 
@@ -151,20 +165,20 @@ def test_a_drain_gives_back_what_has_not_begun(intake, store):
 def test_what_a_pools_child_died_of_is_lost_at_once(intake, store):
     """Its attempt counts, and the next one need not wait for the lease."""
     (operation_id,) = accept(store)
-    (delivery,) = intake.fetch(1).deliveries
-    begin(store, delivery)
+    (delivery,) = intake.fetch(1)[0]
+    started(intake, store, delivery)
 
     intake.lost(delivery.delivery)
 
     assert (store.operations[operation_id].attempts, intake.held) == (1, 0)
-    assert [d.operation_id for d in intake.fetch(1).deliveries] == [operation_id]
+    assert [d.operation_id for d in intake.fetch(1)[0]] == [operation_id]
 
 
 @pytest.mark.parametrize("lost", [True, False])
 def test_what_was_given_up_in_an_outage_is_told_after_it(intake, store, lost):
     """The next renewal that gets through tells the store."""
     (operation_id,) = accept(store)
-    (delivery,) = intake.fetch(1).deliveries
+    (delivery,) = intake.fetch(1)[0]
     store.away = True
     intake.lost(delivery.delivery) if lost else intake.give_back_all()
     assert store.operations[operation_id].delivery
@@ -182,7 +196,7 @@ def test_deliveries_are_named_apart_over_workers(store):
     """Two workers, or two lives of one, never share a delivery's name."""
     accept(store, 2)
     options = {"worker": "w", "queues": ["test.q"], "tasks": lambda: ["test.do"], "lease": LEASE}
-    names = {Intake(store, **options).fetch(1).deliveries[0].delivery for _ in range(2)}
+    names = {Intake(store, **options).fetch(1)[0][0].delivery for _ in range(2)}
 
     assert len(names) == 2
     assert all(":" in name for name in names)
@@ -201,11 +215,85 @@ def test_prefetch_is_bounded_by_measured_work(moments, slots):
     assert flow.limit(slots, now + 1) == slots
 
 
-def test_a_delivery_survives_the_way_to_a_pools_child():
-    """Id, delivery and record, whatever bytes the record has."""
-    item = WorkItem("id", "s.1:1", b" \x00 bytes with spaces \xff")
+def test_what_ended_is_held_until_it_is_settled(intake, store):
+    """Its place in the prefetch is free at once; its lease is renewed until the store has the result."""
+    (operation_id,) = accept(store)
+    (item,) = intake.fetch(1)[0]
+    started(intake, store, item)
 
-    assert WorkItem.decode(item.encode()) == item
+    intake.ended(item.delivery, succeeded(item))
+    assert (intake.held, intake.room()) == (1, 1)
+
+    intake.settler.start()
+    assert intake.settler.flush(20)
+    intake.settler.stop()
+    intake.settler.join()
+    assert intake.held == 0
+    assert store.operations[operation_id].state == ops.OPERATION_STATE_SUCCEEDED
+
+
+def test_a_full_worker_says_when_it_has_room(intake, store):
+    """The event loop sleeps meanwhile; it is woken once, not for every attempt that ends."""
+    woken = []
+    intake.on_room = lambda: woken.append(intake.held)
+    intake.slots = 2
+    accept(store, 4)
+    first, second = intake.fetch(2)[0]
+    assert intake.room() == 0
+
+    for item in (first, second):
+        started(intake, store, item)
+        intake.ended(item.delivery, None)
+
+    assert woken == [1]
+    assert intake.room() > 0
+
+
+def test_short_tasks_begin_with_the_fetch_that_brings_them(intake, store):
+    """Once a few runs are known; a long one among them is believed at once."""
+    accept(store, 4)
+    for _ in range(3):
+        (item,) = intake.fetch(1)[0]
+        assert not item.begun
+        intake.ended(item.delivery, succeeded(item, seconds=0.001))
+
+    (item,) = intake.fetch(1)[0]
+    assert item.begun
+    assert store.operations[item.operation_id].state == ops.OPERATION_STATE_RUNNING
+    intake.ended(item.delivery, succeeded(item, seconds=1.0))
+    accept(store)
+    assert not intake.fetch(1)[0][0].begun
+
+
+@given(st.lists(st.floats(0.0001, 100), min_size=4))
+def test_a_cost_is_never_below_what_the_last_run_took_by_much(runs):
+    """A longer run counts at once; shorter ones bring it down an eighth of the way each."""
+    costs, highest = Costs(), 0.0
+    for seconds in runs:
+        costs.ran("t", seconds)
+        highest = max(seconds, highest + (seconds - highest) / 8)
+
+    known = costs.known()["t"].total_seconds()
+    assert known >= runs[-1] - 1e-6
+    assert known <= max(runs) + 1e-6
+
+
+def test_what_began_with_its_fetch_and_never_started_is_given_back_by_a_drain(intake, store):
+    """Its attempt does not count, and the pool that comes to it later runs nothing."""
+    intake.costs.ran("test.do", 0.001)
+    for _ in range(3):
+        intake.costs.ran("test.do", 0.001)
+    (operation_id,) = accept(store)
+    (item,) = intake.fetch(1)[0]
+    assert item.begun
+
+    intake.give_back_all()
+
+    assert not intake.start(item.delivery)
+    intake.settler.start()
+    assert intake.settler.flush(20)
+    kept = store.operations[operation_id]
+    assert (kept.state, kept.attempts, kept.returns) == (ops.OPERATION_STATE_QUEUED, 0, 1)
 
 
 class Client:
@@ -221,7 +309,7 @@ class Client:
 @pytest.fixture
 def keeper(intake, store):
     store.client, store.keys = Client(), store_calls.Keys("test")
-    return Keeper(intake, lambda: {"pool": "threads"})
+    return Keeper(intake, lambda: {"pool": "threads"}, task_named=lambda name: TASK)
 
 
 def test_a_heartbeat_says_what_the_worker_has(keeper, intake, store):

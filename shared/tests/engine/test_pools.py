@@ -213,3 +213,47 @@ def test_an_attempt_that_outlives_its_timeout_ends(stack, submit, worker):
 
     assert metadata.state == ops.OPERATION_STATE_FAILED
     assert ended.error.code == 4
+
+
+def test_an_attempt_that_heeds_no_timeout_is_ended_by_force(stack, submit, worker, pool):
+    """The operation is told why; a child is killed, a worker of threads starts anew in its own process."""
+    pid = worker.pid
+    ended, metadata = stack.finished(submit("sample.deaf"), timeout=20)
+
+    assert (metadata.state, ended.error.code) == (ops.OPERATION_STATE_FAILED, 4)
+    assert "outlived its timeout" in ended.error.message
+    worker.wait_for_event("attempt.overran")
+    if pool != "prefork":
+        worker.wait_for_event("worker.recycled")
+    assert stack.finished(submit("sample.echo"))[1].state == ops.OPERATION_STATE_SUCCEEDED
+    assert (worker.pid, worker.running) == (pid, True)
+
+
+def test_an_attempt_that_heeds_no_cancellation_is_ended_by_force(
+    stack, submit, worker, wait_for_progress, pool, tmp_path
+):
+    """What runs beside it in the same worker goes on to its own end, once."""
+    beside = None
+    if pool == "threads":
+        beside = submit("sample.hold", {"until": str(tmp_path / "release")})
+        wait_for_progress(beside)
+    operation = submit("sample.deaf_and_patient")
+    wait_for_progress(operation)
+
+    stack.operations("sample").CancelOperation(operations_pb2.CancelOperationRequest(name=operation.name))
+
+    assert stack.finished(operation, timeout=20)[1].state == ops.OPERATION_STATE_CANCELLED
+    if beside is not None:
+        (tmp_path / "release").touch()
+        _, metadata = stack.finished(beside)
+        assert [attempt.outcome for attempt in metadata.attempts] == [SUCCEEDED]
+    assert stack.finished(submit("sample.echo"))[1].state == ops.OPERATION_STATE_SUCCEEDED
+
+
+def test_short_operations_in_a_row_share_begins_and_settles(stack, submit, worker):
+    """Each runs once and has its own attempt on record, whatever they shared."""
+    operations = [submit("sample.echo", {"number": number}) for number in range(60)]
+
+    for operation in operations:
+        _, metadata = stack.finished(operation)
+        assert [(attempt.number, attempt.outcome) for attempt in metadata.attempts] == [(1, SUCCEEDED)]

@@ -7,8 +7,10 @@ import grpc
 import pytest
 from chassis import errors, store_calls, telemetry
 from chassis.attempts import DrainRequested, FanOut, FencedOff
+from chassis.deliveries import WorkItem
 from chassis.errors import PermanentError, TransientError
 from chassis.retries import RetryPolicy
+from chassis.store_calls import SharedBegins
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.wrappers_pb2 import BytesValue, StringValue
@@ -191,7 +193,7 @@ def test_what_is_owed_is_published_before_the_settle(runner, app):
     """Whoever sees the end of the operation finds its events."""
     runner.run(lambda attempt, request: None)
 
-    assert app.published == [(runner.id, False)]
+    assert app.published == [runner.id]
 
 
 def test_an_attempt_whose_task_failed_publishes_nothing_itself(runner, app):
@@ -286,12 +288,25 @@ def test_a_store_that_is_away_at_begin_runs_nothing(runner, app):
     assert (called, after.attempts) == ([], 0)
 
 
-def test_a_settle_waits_for_a_store_that_is_away(runner, app):
-    """The result is not lost to an outage."""
-    app.store.unreachable["settle"] = 2
+def test_an_attempt_that_began_with_its_fetch_begins_no_second_time(runner, app):
+    """It runs as the attempt that the store has counted, with the token and the span that the store gave it."""
+    begins = SharedBegins("w", "seed", timedelta(milliseconds=5), {"test.do": timedelta(milliseconds=1)})
+    fetched = app.store.run(store_calls.fetch(1, ["q"], ["test.do"], base="f", begins=begins))
+    seen = []
 
-    assert runner.run(lambda attempt, request: HELLO).state == "SUCCEEDED"
-    assert app.store.called.count("settle") == 3
+    after = runner.run(
+        lambda attempt, request: seen.append((attempt.number, attempt.token, attempt.span.span_id)),
+        item=WorkItem.of(fetched.deliveries[0]),
+    )
+
+    begun = fetched.deliveries[0].begun
+    assert seen == [(1, begun.token, begun.span_id)]
+    assert (after.state, after.attempts, app.store.called.count("begin")) == ("SUCCEEDED", 1, 0)
+
+
+def test_a_task_that_wants_to_exit_has_failed(runner):
+    """It ends its attempt, not the worker."""
+    assert runner.run(raising(SystemExit(3)), policy=RetryPolicy(max_attempts=1)).state == "RETRYING"
 
 
 def test_a_store_that_is_away_stops_no_task(runner, app):

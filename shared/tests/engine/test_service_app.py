@@ -118,7 +118,7 @@ def test_a_worker_of_an_unknown_queue_does_not_start(app):
 def test_a_queue_that_is_not_declared_is_not_made_up(app):
     """A misspelt queue would take messages that nobody reads."""
     assert app.conf.task_create_missing_queues is False
-    assert app.conf.accept_content == ["json", "waybill"]
+    assert app.conf.accept_content == ["json"]
     assert app.conf.worker_pool_start_method == "spawn"
 
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 from chassis import store_calls
-from chassis.store_calls import Acceptance, AttemptError, Begun, Settlement, microseconds
+from chassis.store_calls import Acceptance, AttemptError, Begun, Settlement, SharedBegins, microseconds
 from chassis.testing.bench import MemoryBench, ValkeyBench
 from google.protobuf.struct_pb2 import Struct
 from waybill.operations.v1 import operations_pb2 as ops
@@ -72,9 +72,12 @@ class Desk:
         assert self.verdict(item) == ["accepted"]
         return item.record.id
 
-    def fetched(self, limit=10, queues=("q",), tasks=("t",), lease=LEASE):
-        base = f"f{next(self._numbers)}"
-        return self.run_call(store_calls.fetch(limit, queues, tasks, base=base, lease=lease))
+    def fetched(self, limit=10, queues=("q",), tasks=("t",), lease=LEASE, costs=None, budget=5):
+        """Costs and budget, for begins that share the fetch, are milliseconds."""
+        number = next(self._numbers)
+        known = {task: timedelta(milliseconds=cost) for task, cost in (costs or {}).items()}
+        begins = SharedBegins("w", f"seed{number}", timedelta(milliseconds=budget), known)
+        return self.run_call(store_calls.fetch(limit, queues, tasks, base=f"f{number}", lease=lease, begins=begins))
 
     def fetch(self, limit=10, **options):
         return [delivery.operation_id for delivery in self.fetched(limit, **options).deliveries]

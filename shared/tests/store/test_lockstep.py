@@ -68,9 +68,13 @@ class Lockstep(RuleBasedStateMachine):
         limit=st.integers(0, 4),
         queues=st.sampled_from([("q",), ("q", "r")]),
         tasks=st.sampled_from([("t",), ("t", "u")]),
+        costs=st.sampled_from([{}, {}, {"t": 2}, {"t": 2, "u": 0}, {"u": 9}]),
     )
-    def fetch(self, limit, queues, tasks):
-        self.deliveries += self.both(lambda desk: desk.fetched(limit, queues=queues, tasks=tasks)).deliveries
+    def fetch(self, limit, queues, tasks, costs):
+        options = {"queues": queues, "tasks": tasks, "costs": costs}
+        fetched = self.both(lambda desk: desk.fetched(limit, **options)).deliveries
+        self.deliveries += fetched
+        self.runs += [_Run(each.operation_id, each.delivery, each.begun.token) for each in fetched if each.begun]
 
     @precondition(lambda self: self.deliveries)
     @rule(data=st.data())

@@ -2,7 +2,17 @@
 -- ARGV: stride, idempotency time (ms), queue bound (0: none), then per operation the fields below.
 -- Returns per operation {verdict, id}: 'accepted', 'same' (id of the first), 'reused', 'full', 'orphan' (its parent runs no more, or is to end).
 local STRIDE = tonumber(ARGV[1])
-local answers = {}
+local answers, depths = {}, {}
+
+local function depth_of(queue)
+  if not depths[queue] then
+    local depth = 0
+    for p = 1, 3 do depth = depth + redis.call('ZCARD', queue_key(queue, p)) end
+    depths[queue] = depth
+  end
+  return depths[queue]
+end
+
 for base = 4, #ARGV, STRIDE do
   local id, record, task, queue, priority, max = ARGV[base], ARGV[base + 1], ARGV[base + 2], ARGV[base + 3], ARGV[base + 4], ARGV[base + 5]
   local due, expire_time, idempotency, fingerprint = tonumber(ARGV[base + 6]), ARGV[base + 7], ARGV[base + 8], ARGV[base + 9]
@@ -22,20 +32,33 @@ for base = 4, #ARGV, STRIDE do
     local f = redis.call('HMGET', op_key(parent), 'st', 'cn', 'fan')
     if f[1] ~= RUNNING or f[2] == '1' or f[3] == '1' then verdict = 'orphan' end
   end
-  if verdict == 'accepted' and bound > 0 then
-    local depth = 0
-    for p = 1, 3 do depth = depth + redis.call('ZCARD', queue_key(queue, p)) end
-    if depth >= bound then verdict = 'full' end
-  end
+  if verdict == 'accepted' and bound > 0 and depth_of(queue) >= bound then verdict = 'full' end
 
   if verdict == 'accepted' then
     if idempotency ~= '' then redis.call('SET', P .. 'idem:' .. idempotency, id .. ':' .. fingerprint, 'PX', ARGV[2]) end
-    redis.call('HSET', op_key(id), 'rec', record, 'task', task, 'q', queue, 'pr', priority, 'max', max, 'ct', now, 'xt', expire_time,
-      'tr', span, 'ks', keep_success, 'kf', keep_failure, 'st', SCHEDULED)
+    local key, at, waits = op_key(id), string.format('%.0f', now), due > now
+    local fields = {'rec', record, 'task', task, 'q', queue, 'pr', priority, 'max', max, 'ct', at, 'xt', expire_time,
+      'tr', span, 'ks', keep_success, 'kf', keep_failure}
+    local entry = {'v', 'accepted', 'id', id, 'st', waits and SCHEDULED or QUEUED, 'task', task, 'q', queue, 'pr', priority,
+      'at', '0', 'max', max, 'w', '', 'tr', span, 'ct', at}
     if parent ~= '' then
-      redis.call('HSET', op_key(id), 'par', parent, 'root', redis.call('HGET', op_key(parent), 'root') or parent)
+      local root = redis.call('HGET', op_key(parent), 'root') or parent
+      append(fields, 'par', parent, 'root', root)
+      append(entry, 'par', parent, 'root', root)
       redis.call('SADD', P .. 'kids:' .. parent, id)
     end
+    if waits then
+      append(fields, 'st', SCHEDULED, 'due', ARGV[base + 6])
+      append(entry, 'due', ARGV[base + 6])
+      redis.call('ZADD', P .. 'due', due, id)
+    else
+      append(fields, 'st', QUEUED, 'qt', at)
+      redis.call('ZADD', queue_key(queue, priority), now, id)
+      depths[queue] = depths[queue] and depths[queue] + 1
+    end
+    redis.call('HSET', key, unpack(fields))
+    redis.call('ZADD', P .. 'ops', now, id)
+    if expire_time ~= '0' then redis.call('ZADD', P .. 'expiring', expire_time, id) end
     if replayed ~= '' then
       if redis.call('EXISTS', op_key(replayed)) == 1 then
         redis.call('HSET', op_key(replayed), 'rep', id)
@@ -44,12 +67,12 @@ for base = 4, #ARGV, STRIDE do
         redis.call('HSET', P .. 'replays', replayed, id)
       end
     end
-    redis.call('ZADD', P .. 'ops', now, id)
-    watch_expiry(id)
-    if due > now then defer(id, SCHEDULED, due) else enqueue(id, now) end
-    count('a', queue, 1)
-    emit('accepted', id, {'tc', context})
+    ring(queue)
+    tally('a:' .. queue)
+    append(entry, 'tc', context)
+    log_entry(entry)
   end
   answers[#answers + 1] = {verdict, answer}
 end
+count_tallied()
 return answers

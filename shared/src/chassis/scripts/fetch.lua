@@ -1,12 +1,16 @@
--- Take up to n due operations for a worker, each with a lease.
--- ARGV: n, lease (µs), delivery base (unique per call), number of queues, queues..., tasks that the worker registers...
--- Returns {next due time or 0, {id, delivery, record, attempts so far, task, queue}...}.
-local limit, lease, base, queue_count = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
-local queues, known = {}, {}
-for i = 5, 4 + queue_count do
-  if redis.call('SISMEMBER', P .. 'paused', ARGV[i]) == 0 then queues[#queues + 1] = ARGV[i] end
+-- Take up to n due operations for a worker, each with a lease; begin those that are short, so that they need no begin of their own.
+-- ARGV: n, lease (µs), delivery base (unique per call), worker, seed of tokens and span ids (random), budget of shared begins (µs),
+-- number of queues, queues..., then each task that the worker registers with the time that it is known to run (µs; -1: unknown).
+-- Returns {time to the next due operation (-1: none), {id, delivery, record, attempts so far, task, queue, max attempts}...}; of what
+-- has begun, also the token, the span id, and the span id of the attempt before.
+local limit, lease, base, worker, seed = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
+local budget, queue_count = tonumber(ARGV[6]), tonumber(ARGV[7])
+local paused, queues, known = {}, {}, {}
+for _, queue in ipairs(redis.call('SMEMBERS', P .. 'paused')) do paused[queue] = true end
+for i = 8, 7 + queue_count do
+  if not paused[ARGV[i]] then queues[#queues + 1] = ARGV[i] end
 end
-for i = 5 + queue_count, #ARGV do known[ARGV[i]] = true end
+for i = 8 + queue_count, #ARGV, 2 do known[ARGV[i]] = tonumber(ARGV[i + 1]) end
 
 promote(100)
 if redis.call('SCARD', P .. 'parked') > 0 then
@@ -30,59 +34,101 @@ local OTHERS = {['3'] = {'3', '2', '1'}, ['2'] = {'2', '3', '1'}, ['1'] = {'1', 
 local left, total = {}, 0
 for _, queue in ipairs(queues) do
   for p = 1, 3 do
-    local n = redis.call('ZCARD', queue_key(queue, p))
-    left[queue .. ':' .. p] = n
-    total = total + n
+    local slot = queue_key(queue, p)
+    left[slot] = redis.call('ZCARD', slot)
+    total = total + left[slot]
   end
 end
 
 -- Each round of ten turns begins one queue further, so that every queue has its share of every priority.
-local function take(turn)
+local function slot_of(turn)
   local first = turn % 10 + math.floor(turn / 10)
   for _, priority in ipairs(OTHERS[TURNS[turn % 10 + 1]]) do
     for i = 1, #queues do
-      local queue = queues[(first + i) % #queues + 1]
-      local slot = queue .. ':' .. priority
-      if left[slot] > 0 then
-        left[slot] = left[slot] - 1
-        total = total - 1
-        return redis.call('ZPOPMIN', queue_key(queue, priority))[1]
-      end
+      local slot = queue_key(queues[(first + i) % #queues + 1], priority)
+      if left[slot] > 0 then return slot end
     end
   end
 end
 
+-- The ids of the next n turns, taken out of their queues with one call a slot.
+local function take(turn, n)
+  local slots, wanted = {}, {}
+  for i = 1, n do
+    local slot = slot_of(turn + i - 1)
+    left[slot] = left[slot] - 1
+    slots[i], wanted[slot] = slot, (wanted[slot] or 0) + 1
+  end
+  local popped = {}
+  for slot, count in pairs(wanted) do popped[slot] = redis.call('ZPOPMIN', slot, count) end
+  local ids, position = {}, {}
+  for i, slot in ipairs(slots) do
+    position[slot] = (position[slot] or -1) + 2
+    ids[i] = popped[slot][position[slot]]
+  end
+  return ids
+end
+
+-- A short attempt begins with its delivery. Not the last that is allowed, nor one whose attempt before died with its worker:
+-- a poison message would use up the attempts of those that began with it.
+local function begins(f, attempts)
+  local cost = known[f[2]]
+  if cost < 0 or cost > budget or f[9] or attempts + 1 >= tonumber(f[8]) then return false end
+  budget = budget - cost
+  return true
+end
+
 local answer = {0}
+
+local function deliver(id, f)
+  local key, attempts, delivery = op_key(id), tonumber(f[5] or '0'), base .. ':' .. #answer
+  local item = {id, delivery, f[4], attempts, f[2], f[6], tonumber(f[8])}
+  if begins(f, attempts) then
+    local span = string.sub(redis.sha1hex(seed .. id), 1, 16)
+    local token = seed .. '.' .. #answer
+    run(id, attempts + 1, delivery, worker, token, span, lease, f[10])
+    if f[3] ~= '0' then redis.call('ZREM', P .. 'expiring', id) end
+    local entry = {'v', 'began', 'id', id, 'st', RUNNING, 'task', f[2], 'q', f[6], 'pr', f[11], 'at', attempts + 1, 'max', f[8],
+      'w', worker, 'tr', f[12], 'ct', f[13]}
+    if f[14] then append(entry, 'par', f[14], 'root', f[15]) end
+    append(entry, 'sp', span, 'psp', f[16] or '')
+    log_entry(entry)
+    append(item, token, span, f[16] or '')
+  else
+    redis.call('HSET', key, 'dv', delivery, 'dl', tonumber(f[7] or '0') + 1)
+    redis.call('ZADD', P .. 'leases', now + lease, id)
+  end
+  answer[#answer + 1] = item
+end
+
+local function hand_out(id)
+  local f = redis.call('HMGET', op_key(id), 'st', 'task', 'xt', 'rec', 'at', 'q', 'dl', 'max', 'lost', 'ret', 'pr', 'tr', 'ct',
+    'par', 'root', 'psp')
+  if f[1] ~= QUEUED then return end
+  if f[3] ~= '0' and now >= tonumber(f[3]) then
+    expire(id)
+  elseif not known[f[2]] then
+    redis.call('ZADD', P .. 'parked:' .. f[2], now, id)
+    redis.call('SADD', P .. 'parked', f[2])
+    emit('parked', id)
+  elseif tonumber(f[7] or '0') >= MAX_DELIVERIES then
+    set_error(id, UNAVAILABLE, 'delivered ' .. MAX_DELIVERIES .. ' times without an attempt', 'DELIVERIES_EXHAUSTED', '')
+    finish(id, FAILED, 'failed', {'ec', UNAVAILABLE, 'em', 'delivered ' .. MAX_DELIVERIES .. ' times without an attempt'})
+  else
+    deliver(id, f)
+  end
+end
+
 local turn = (total > 0) and redis.call('INCR', P .. 'turn') or 0
 while total > 0 and #answer <= limit do
-  local id = take(turn)
-  turn = turn + 1
-  local key = op_key(id)
-  local f = redis.call('HMGET', key, 'st', 'task', 'xt', 'rec', 'at', 'q')
-  if f[1] == QUEUED then
-    local deliveries = redis.call('HINCRBY', key, 'dl', 1)
-    if f[3] ~= '0' and now >= tonumber(f[3]) then
-      expire(id)
-    elseif not known[f[2]] then
-      redis.call('HINCRBY', key, 'dl', -1)
-      redis.call('ZADD', P .. 'parked:' .. f[2], now, id)
-      redis.call('SADD', P .. 'parked', f[2])
-      emit('parked', id)
-    elseif deliveries > MAX_DELIVERIES then
-      set_error(id, UNAVAILABLE, 'delivered ' .. MAX_DELIVERIES .. ' times without an attempt', 'DELIVERIES_EXHAUSTED', '')
-      finish(id, FAILED, 'failed', {'ec', UNAVAILABLE, 'em', 'delivered ' .. MAX_DELIVERIES .. ' times without an attempt'})
-    else
-      local delivery = base .. ':' .. #answer
-      redis.call('HSET', key, 'dv', delivery)
-      redis.call('ZADD', P .. 'leases', now + lease, id)
-      answer[#answer + 1] = {id, delivery, f[4], tonumber(f[5] or '0'), f[2], f[6]}
-    end
-  end
+  local n = math.min(total, limit + 1 - #answer)
+  for _, id in ipairs(take(turn, n)) do hand_out(id) end
+  turn, total = turn + n, total - n
 end
 
 if total > 0 then
   for _, queue in ipairs(queues) do
-    if left[queue .. ':1'] + left[queue .. ':2'] + left[queue .. ':3'] > 0 then ring(queue) end
+    if left[queue_key(queue, 1)] + left[queue_key(queue, 2)] + left[queue_key(queue, 3)] > 0 then ring(queue) end
   end
 end
 local next_due = redis.call('ZRANGE', P .. 'due', 0, 0, 'WITHSCORES')

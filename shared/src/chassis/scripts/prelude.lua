@@ -18,18 +18,34 @@ local function op_key(id) return P .. 'op:' .. id end
 local function queue_key(queue, priority) return P .. 'q:' .. queue .. ':' .. priority end
 local function is_final(state) return state >= SUCCEEDED end
 
+-- Once a call is enough: nobody can take a bell before the script has ended.
+local rung = {}
 local function ring(queue)
+  if rung[queue] then return end
+  rung[queue] = true
   local bell = P .. 'bell:' .. queue
   if redis.call('LLEN', bell) == 0 then redis.call('RPUSH', bell, '1') end
 end
 
 -- Counts for the rates of QueueService, in buckets of ten seconds.
-local function count(what, queue, n)
+local function count(slot, n)
   local bucket = P .. 'rate:' .. string.format('%.0f', math.floor(now / 10000000))
-  if redis.call('HINCRBY', bucket, what .. ':' .. queue, n) == n then redis.call('EXPIRE', bucket, 120) end
+  if redis.call('HINCRBY', bucket, slot, n) == n then redis.call('EXPIRE', bucket, 120) end
 end
 
--- One entry in the event log. `more` is a flat list of further fields.
+-- What is counted for many operations of one call is written once, by `count_tallied` at its end.
+local tallied = {}
+local function tally(slot) tallied[slot] = (tallied[slot] or 0) + 1 end
+local function count_tallied()
+  for slot, n in pairs(tallied) do count(slot, n) end
+end
+
+local function log_entry(entry) redis.call('XADD', P .. 'events', '*', unpack(entry)) end
+local function append(entry, ...)
+  for i = 1, select('#', ...) do entry[#entry + 1] = (select(i, ...)) end
+end
+
+-- One entry in the event log, of an operation that has to be read for it. `more` is a flat list of further fields.
 local function emit(verb, id, more)
   local f = redis.call('HMGET', op_key(id), 'st', 'task', 'q', 'pr', 'at', 'max', 'w', 'tr', 'ct', 'par', 'due', 'root')
   local entry = {'v', verb, 'id', id, 'st', f[1], 'task', f[2], 'q', f[3], 'pr', f[4], 'at', f[5] or '0', 'max', f[6],
@@ -39,7 +55,7 @@ local function emit(verb, id, more)
   end
   if f[11] then entry[#entry + 1] = 'due'; entry[#entry + 1] = f[11] end
   for _, value in ipairs(more or {}) do entry[#entry + 1] = value end
-  redis.call('XADD', P .. 'events', '*', unpack(entry))
+  log_entry(entry)
 end
 
 -- Fields of an event that tells of an attempt's end: what the span exporter needs for its `process` and `settle` spans.
@@ -128,7 +144,7 @@ finish = function(id, state, verb, more)
   local f = redis.call('HMGET', key, 'q', 'ks', 'kf', 'par')
   redis.call('ZADD', P .. 'finished', now + tonumber((state == FAILED) and f[3] or f[2]), id)
   if state == FAILED then redis.call('ZADD', P .. 'dead', now, id) end
-  count('s', f[1], 1)
+  count('s:' .. f[1], 1)
   emit(verb, id, more)
   if f[4] and f[4] ~= '' then child_ended(f[4], state) end
 end
@@ -146,6 +162,17 @@ local function end_attempt(id, outcome)
   if outcome ~= OUT_SUCCEEDED and outcome ~= OUT_FANNED_OUT and outcome ~= OUT_RETURNED and f[3] then
     redis.call('HSET', key, 'a' .. n .. 'e', f[2] or '', 'a' .. n .. 'c', f[3] .. '|' .. (f[5] or '') .. '|' .. (f[4] or ''))
   end
+end
+
+-- The attempt runs. `cleared`: an attempt of this number was returned before, and its end is taken off the record.
+local function run(id, attempt, delivery, worker, token, span, lease, cleared)
+  local key, n = op_key(id), string.format('a%d', attempt)
+  local at = string.format('%.0f', now)
+  redis.call('HSET', key, 'st', RUNNING, 'at', attempt, 'dv', delivery, 'dl', 0, 'tok', token, 'w', worker, 'sp', span, 'bt', at,
+    n, at .. '|' .. span .. '|' .. worker)
+  if attempt == 1 then redis.call('HSETNX', key, 'start', at) end
+  if cleared then redis.call('HDEL', key, n .. 'z', n .. 'e', n .. 'c') end
+  redis.call('ZADD', P .. 'leases', now + lease, id)
 end
 
 -- Begins before `psp` so that the next attempt links to this one.
@@ -169,12 +196,14 @@ local function lose(id)
   end_attempt(id, OUT_LOST)
   local fields = attempt_fields(id, OUT_LOST)
   close_span(id)
+  local deaths = redis.call('HINCRBY', key, 'lost', 1)
   if f[4] == '1' then
     set_error(id, CANCELLED_CODE, 'cancelled by a client', 'CANCELLED', '')
     finish(id, CANCELLED, 'cancelled', fields)
   elseif tonumber(f[2]) >= tonumber(f[3]) then
-    set_error(id, UNAVAILABLE, 'the worker died ' .. f[2] .. ' times', 'WORKER_LOST', '')
-    fields[10], fields[12] = UNAVAILABLE, 'the worker died ' .. f[2] .. ' times'
+    local message = 'the worker died ' .. deaths .. ' times'
+    set_error(id, UNAVAILABLE, message, 'WORKER_LOST', '')
+    fields[10], fields[12] = UNAVAILABLE, message
     finish(id, FAILED, 'failed', fields)
   else
     unlease(id)

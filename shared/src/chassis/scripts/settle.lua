@@ -31,25 +31,19 @@ local function fan_out(id, result)
   if ended >= children then finish(id, SUCCEEDED, 'succeeded', {}) end
 end
 
-local function settle(id, outcome, number, result)
-  local key = op_key(id)
-  local cancelled = redis.call('HGET', key, 'cn') == '1'
-  if cancelled and outcome ~= OUT_SUCCEEDED then outcome = OUT_CANCELLED end
+local function settle(id, outcome, cancelled, delay, result)
+  if cancelled then outcome = OUT_CANCELLED end
   if outcome == OUT_RETURNED then return give_back(id) end
   if outcome == OUT_LOST then return lose(id) end
   if outcome == OUT_FANNED_OUT then return fan_out(id, result) end
-  if outcome == OUT_CANCELLED then
-    set_error(id, CANCELLED_CODE, 'cancelled by a client', 'CANCELLED', '')
-  end
+  if outcome == OUT_CANCELLED then set_error(id, CANCELLED_CODE, 'cancelled by a client', 'CANCELLED', '') end
   end_attempt(id, outcome)
   local fields = attempt_fields(id, outcome)
-  if outcome == OUT_SUCCEEDED then
-    redis.call('HSET', key, 'res', result)
-    finish(id, SUCCEEDED, 'succeeded', fields)
-  elseif outcome == OUT_RETRIED then
+  if outcome == OUT_RETRIED then
     close_span(id)
     unlease(id)
-    defer(id, RETRYING, now + number)
+    redis.call('HDEL', op_key(id), 'lost')
+    defer(id, RETRYING, now + delay)
     emit('retried', id, fields)
   elseif outcome == OUT_CANCELLED then
     finish(id, CANCELLED, 'cancelled', fields)
@@ -58,19 +52,40 @@ local function settle(id, outcome, number, result)
   end
 end
 
+-- By far the most attempts end so: first-hand, with each key read once and written once.
+local function succeed(id, f, outcome, result)
+  local key, at = op_key(id), string.format('%.0f', now)
+  redis.call('HSET', key, 'a' .. f[4] .. 'z', at .. '|' .. outcome, 'res', result, 'st', SUCCEEDED, 'et', at)
+  redis.call('HDEL', key, 'dv', 'tok', 'cn', 'lost')
+  redis.call('ZREM', P .. 'leases', id)
+  redis.call('ZADD', P .. 'finished', now + tonumber(f[12]), id)
+  tally('s:' .. f[6])
+  local entry = {'v', 'succeeded', 'id', id, 'st', SUCCEEDED, 'task', f[5], 'q', f[6], 'pr', f[7], 'at', f[4], 'max', f[8],
+    'w', f[9], 'tr', f[10], 'ct', f[11]}
+  if f[13] then append(entry, 'par', f[13], 'root', f[14]) end
+  append(entry, 'out', outcome, 'sp', f[15], 'bt', f[16], 'psp', f[17] or '', 'qt', f[18])
+  log_entry(entry)
+  if f[13] then child_ended(f[13], SUCCEEDED) end
+end
+
 local answers = {}
 for base = 2, #ARGV, STRIDE do
   local id, token, outcome = ARGV[base], ARGV[base + 1], ARGV[base + 2]
-  local f = redis.call('HMGET', op_key(id), 'st', 'tok')
-  if f[1] == RUNNING and f[2] == token then
-    if outcome ~= OUT_SUCCEEDED and outcome ~= OUT_FANNED_OUT and ARGV[base + 5] ~= '0' then
-      set_error(id, ARGV[base + 5], ARGV[base + 6], ARGV[base + 7], ARGV[base + 8])
-    end
-    settle(id, outcome, tonumber(ARGV[base + 3]), ARGV[base + 4])
-    answers[#answers + 1] = redis.call('HGET', op_key(id), 'st')
-  else
+  local f = redis.call('HMGET', op_key(id), 'st', 'tok', 'cn', 'at', 'task', 'q', 'pr', 'max', 'w', 'tr', 'ct', 'ks', 'par', 'root',
+    'sp', 'bt', 'psp', 'qt')
+  if f[1] ~= RUNNING or f[2] ~= token then
     if f[1] then emit('fenced', id, {'out', outcome}) end
     answers[#answers + 1] = 'stale'
+  elseif outcome == OUT_SUCCEEDED then
+    succeed(id, f, outcome, ARGV[base + 4])
+    answers[#answers + 1] = SUCCEEDED
+  else
+    if outcome ~= OUT_FANNED_OUT and ARGV[base + 5] ~= '0' then
+      set_error(id, ARGV[base + 5], ARGV[base + 6], ARGV[base + 7], ARGV[base + 8])
+    end
+    settle(id, outcome, f[3] == '1', tonumber(ARGV[base + 3]), ARGV[base + 4])
+    answers[#answers + 1] = redis.call('HGET', op_key(id), 'st')
   end
 end
+count_tallied()
 return answers

@@ -25,15 +25,18 @@ class MemoryAttempts(MemoryState):
         why = self._why_gone(operation, delivery)
         if operation is None or why:
             return [b"gone", why.encode()]
+        self._run(operation, worker, token, span)
+        self.leases[operation.id] = self.now_us + int(lease_us)
+        return [b"run", operation.attempts, operation.previous_span.encode()]
+
+    def _run(self, operation: MemoryOperation, worker: str, token: str, span: str) -> None:
         operation.attempts += 1
         operation.state, operation.token, operation.worker, operation.span = RUNNING, token, worker, span
         operation.deliveries = 0
         operation.start_us = operation.start_us or self.now_us
         operation.log[operation.attempts] = AttemptLog(worker, span)
         self.expiring.pop(operation.id, None)
-        self.leases[operation.id] = self.now_us + int(lease_us)
         self._emit("began", operation)
-        return [b"run", operation.attempts, operation.previous_span.encode(), operation.max_attempts]
 
     def _why_gone(self, operation: MemoryOperation | None, delivery: str) -> str:
         if operation is None:
@@ -94,6 +97,7 @@ class MemoryAttempts(MemoryState):
     def _retry(self, operation: MemoryOperation, delay_us: int, _: bytes) -> None:
         operation.end_attempt(ops.ATTEMPT_OUTCOME_RETRIED, blamed=True)
         operation.previous_span = operation.span
+        operation.deaths = 0
         self._unlease(operation)
         self._defer(operation, ops.OPERATION_STATE_RETRYING, self.now_us + delay_us)
         self._emit("retried", operation)
@@ -138,11 +142,12 @@ class MemoryAttempts(MemoryState):
         operation.error = _lost(f"the worker {operation.worker} died or lost its lease")
         operation.end_attempt(ops.ATTEMPT_OUTCOME_LOST, blamed=True)
         operation.previous_span = operation.span
+        operation.deaths += 1
         if operation.cancel_requested:
             operation.error = CANCELLED_ERROR
             self._finish(operation, ops.OPERATION_STATE_CANCELLED, "cancelled")
         elif operation.attempts >= operation.max_attempts:
-            operation.error = _lost(f"the worker died {operation.attempts} times")
+            operation.error = _lost(f"the worker died {operation.deaths} times")
             self._finish(operation, ops.OPERATION_STATE_FAILED, "failed")
         else:
             self._requeue(operation, self.now_us, "lost")

@@ -61,6 +61,8 @@ class MemoryOperation:
     #: Since the last begin.
     deliveries: int = 0
     returns: int = 0
+    #: Attempts in a row, up to the last, whose worker died.
+    deaths: int = 0
     delivery: str = ""
     token: str = ""
     worker: str = ""
@@ -91,6 +93,11 @@ class MemoryOperation:
         """Of one that has ended."""
         failed = self.state == ops.OPERATION_STATE_FAILED
         return self.end_us + (self.keep_failure_us if failed else self.keep_success_us)
+
+    @property
+    def begins_shared(self) -> bool:
+        """Whether its attempt may begin with others: it is not the last, and the one before did not die."""
+        return not self.deaths and self.attempts + 1 < self.max_attempts
 
     def expired(self, now_us: int) -> bool:
         return bool(self.expire_us) and now_us >= self.expire_us

@@ -6,7 +6,8 @@ the shortest exact account of what the scripts do; its clock moves when it is to
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final, TypeVar
@@ -110,9 +111,11 @@ class MemoryStore(MemoryAttempts, MemoryArchiving):
         self._emit("accepted", operation)
 
     def _fetch(self, arguments: Arguments) -> list[Any]:
-        limit, lease_us, base, count = int(arguments[0]), int(arguments[1]), arguments[2], int(arguments[3])
-        queues = [queue for queue in arguments[4 : 4 + count] if queue not in self.paused]
-        known = set(arguments[4 + count :])
+        limit, lease_us, base, worker, seed = int(arguments[0]), int(arguments[1]), *arguments[2:5]
+        budget_us, count = int(arguments[5]), int(arguments[6])
+        queues = [queue for queue in arguments[7 : 7 + count] if queue not in self.paused]
+        costs_us = dict(zip(arguments[7 + count :: 2], map(int, arguments[8 + count :: 2]), strict=True))
+        known = costs_us.keys()
         self._promote(PROMOTED_BY_FETCH)
         self._unpark(known)
         deliveries: list[list[Any]] = []
@@ -122,13 +125,22 @@ class MemoryStore(MemoryAttempts, MemoryArchiving):
         while len(deliveries) < limit and (operation := self._take(queues, turn)) is not None:
             turn += 1
             if self._deliverable(operation, known):
-                operation.delivery = f"{base}:{len(deliveries) + 1}"
+                number = len(deliveries) + 1
+                operation.delivery = f"{base}:{number}"
+                answer = _delivery(operation)
+                if operation.begins_shared and 0 <= costs_us[operation.task] <= budget_us:
+                    budget_us -= costs_us[operation.task]
+                    token, span = f"{seed}.{number}", hashlib.sha1((seed + operation.id).encode()).hexdigest()[:16]  # noqa: S324 (an id)
+                    answer += [token.encode(), span.encode(), operation.previous_span.encode()]
+                    self._run(operation, worker, token, span)
+                else:
+                    operation.deliveries += 1
                 self.leases[operation.id] = self.now_us + lease_us
-                deliveries.append(_delivery(operation))
+                deliveries.append(answer)
         next_due = min(self.due.values(), default=None)
         return [-1 if next_due is None else max(0, next_due - self.now_us), *deliveries]
 
-    def _unpark(self, known: set[str]) -> None:
+    def _unpark(self, known: Collection[str]) -> None:
         for task in [task for task in self.parked if task in known]:
             for operation_id in in_order(self.parked.pop(task)):
                 operation = self.operations[operation_id]
@@ -146,7 +158,7 @@ class MemoryStore(MemoryAttempts, MemoryArchiving):
                     return self.operations[operation_id]
         return None
 
-    def _deliverable(self, operation: MemoryOperation, known: set[str]) -> bool:
+    def _deliverable(self, operation: MemoryOperation, known: Collection[str]) -> bool:
         """Whether a worker that registers these tasks gets it; if not, it has gone where it belongs."""
         if operation.expired(self.now_us):
             self._expire(operation)
@@ -157,7 +169,6 @@ class MemoryStore(MemoryAttempts, MemoryArchiving):
             operation.error = UNDELIVERED
             self._finish(operation, ops.OPERATION_STATE_FAILED, "failed")
         else:
-            operation.deliveries += 1
             return True
         return False
 
@@ -256,4 +267,5 @@ def _delivery(operation: MemoryOperation) -> list[Any]:
         operation.attempts,
         operation.task.encode(),
         operation.queue.encode(),
+        operation.max_attempts,
     ]

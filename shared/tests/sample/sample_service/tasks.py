@@ -66,6 +66,20 @@ def brief(attempt: Attempt, request: Struct) -> None:
     _until_there(attempt, "")
 
 
+@app.task(name="sample.deaf", policy=RetryPolicy(max_attempts=1), timeout=timedelta(seconds=0.5))
+def deaf(attempt: Attempt, request: Struct) -> None:
+    """Reports progress once, then heeds nothing until its process ends."""
+    attempt.progress(10, "deaf")
+    threading.Event().wait()
+
+
+@app.task(name="sample.deaf_and_patient", policy=RetryPolicy(max_attempts=1), timeout=timedelta(minutes=10))
+def deaf_and_patient(attempt: Attempt, request: Struct) -> None:
+    """As `sample.deaf`, within a timeout that no test waits for."""
+    attempt.progress(10, "deaf")
+    threading.Event().wait()
+
+
 @app.task(name="sample.kill_own_process", policy=QUICK)
 def kill_own_process(attempt: Attempt, request: Struct) -> Struct:
     """Kills the process that it runs in, in its first `times` attempts."""
