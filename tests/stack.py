@@ -136,8 +136,10 @@ class Stack(Harness):
     def stored(self):
         """Names of all operations, the scheduler's left out, and the number of rows of every table but the archive's."""
         operations = {name for service in NAMES for name, kept in self.listed(service) if kept.task != TICKING}
-        rows = {service: self.rows(service) for service in NAMES}
-        return operations, {service: {n: c for n, c in rows[service].items() if n not in ARCHIVE} for service in NAMES}
+        return operations, {service: self._rows_beside_the_archive(service) for service in NAMES}
+
+    def _rows_beside_the_archive(self, service):
+        return {name: count for name, count in self.rows(service).items() if name not in ARCHIVE}
 
     def rows(self, service):
         """How many rows each table of the service's database has."""
