@@ -134,7 +134,7 @@ class Stack(Harness):
         return self.listed(service, wanted)
 
     def stored(self):
-        """Names of all operations, the scheduler's left out, and the number of rows of every table but the archive's."""
+        """Names of all operations but the scheduler's, and the number of rows of every table but the archive's."""
         operations = {name for service in NAMES for name, kept in self.listed(service) if kept.task != TICKING}
         return operations, {service: self._rows_beside_the_archive(service) for service in NAMES}
 
