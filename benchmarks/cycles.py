@@ -29,7 +29,7 @@ class Run(Protocol):
 def cycle(run: Run, base: str) -> None:
     """SIZE operations from accept to SUCCEEDED; `base` must be new. As many wait afterwards as before."""
     run(accept(SIZE))
-    fetched = run(store_calls.fetch(SIZE, ["noop.default"], [do_nothing.name], base=base))
+    fetched = run(store_calls.fetch(SIZE, ["noop.default"], [do_nothing.name], session=base))
     settlements = []
     for delivery in fetched.deliveries:
         token = delivery.delivery

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 from google.rpc import code_pb2
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, Route, expect, sync_playwright
 from waybill.admin.v1 import admin_pb2
 from waybill.reports.v1 import reports_pb2
 
@@ -287,3 +287,41 @@ def test_pages_work_by_keyboard(fakes, reports, page):
     focused = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
     assert page.evaluate("document.getElementById('main').contains(document.activeElement)")
     assert focused == "solid"
+
+
+def test_focus_stays_when_the_page_changes_around_it(fakes, reports, page):
+    """From the first push of a panel on: what stays is not moved, and what is moved loses focus."""
+    held: list[Route] = []
+
+    def hold(route):
+        held.append(route)
+
+    page.route("**/live?*", hold)
+    with page.expect_request("**/live?*"):
+        page.goto("/queues")
+    pause = page.locator('tr[data-key="reports.default"]').get_by_role("button", name="Pause")
+    pause.focus()
+    held[0].continue_()
+    fakes.do(reports.accept, "reports.render_report")
+
+    expect(page.locator('tr[data-key="reports.default"] .depth-number')).to_have_text("1")
+    expect(pause).to_be_focused()
+
+
+def test_focus_stays_when_what_stood_before_it_goes(fakes, reports, page):
+    """A dead letter that is discarded leaves the focus on the next one."""
+    letters = [fakes.do(reports.accept, "reports.render_report") for _ in range(2)]
+    for each in letters:
+        fakes.do(reports.begin, each)
+        fakes.do(reports.fail, each, a_status(code_pb2.INVALID_ARGUMENT, "no such template", "TEMPLATE_NOT_FOUND"))
+    page.goto("/dead-letters")
+    rows = page.locator("ul.letter-list > li")
+    expect(rows).to_have_count(2)
+    last = rows.last.get_by_role("button", name="Replay")
+    key = rows.last.get_attribute("data-key")
+    last.focus()
+    reports.discarded.add(letters[-1].id)
+    fakes.do(reports.publish_fact, "waybill.reports.dead_letter.discarded", letters[-1].id)
+
+    expect(rows).to_have_count(1)
+    expect(page.locator(f'li[data-key="{key}"]').get_by_role("button", name="Replay")).to_be_focused()

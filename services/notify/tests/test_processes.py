@@ -55,8 +55,9 @@ def a_request(**given):
 
 
 def mails(stack, name):
-    """What has been mailed to that name."""
-    files = (path for path in (stack.state_dir / "notify" / "Maildir").rglob("*") if path.is_file())
+    """What has been mailed to that name. What lies in `tmp` is a draft that a killed worker has left: no mail."""
+    folder = stack.state_dir / "notify" / "Maildir"
+    files = [path for part in ("new", "cur") for path in (folder / part).glob("*")]
     read = [email.message_from_bytes(path.read_bytes(), policy=email.policy.default) for path in files]
     return [mail for mail in read if mail["To"] == f"{name}@example.com"]
 

@@ -25,7 +25,7 @@ from chassis.errors import Cancelled, DeadlineExceeded, PermanentError
 from chassis.logging import bound, get_logger
 from chassis.retries import Failure, Retry, decide
 from chassis.statuses import reason_of, task_failure
-from chassis.store_calls import AttemptError, Begun, Call, Settlement
+from chassis.store_calls import AttemptError, Begun, Call, Gone, Settlement
 from chassis.telemetry import SpanContext, use_span
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ _CHILDREN: Final = UUID("0d1b8a54-3f0e-5f0a-9d39-5a5d4a5f5c11")
 
 log = get_logger(__name__)
 
+BEGIN_PAUSE_SECONDS: Final = 0.1
 #: Least time between two reports of one attempt that say the same percentage.
 PROGRESS_INTERVAL_SECONDS: Final = 0.2
 #: How often `check` asks the store where no renewal thread runs in this process.
@@ -212,7 +213,10 @@ def run_attempt(task: OperationTask, item: WorkItem) -> Ended | None:
 
 
 def begin(app: ServiceApp, item: WorkItem) -> int | None:
-    """Count the attempt, unless the fetch has; its number."""
+    """Count the attempt, unless the fetch has; its number. None when the store cannot be asked for as long as a lease.
+
+    A begin whose answer was lost has counted: it is repeated with its token, or the attempt would be lost unrun.
+    """
     if item.begun:
         return item.number
     call = store_calls.begin(
@@ -223,15 +227,24 @@ def begin(app: ServiceApp, item: WorkItem) -> int | None:
         span=item.span_id,
         lease=app.lease,
     )
-    try:
-        begun = app.store.run(call)
-    except RedisError as error:
-        log.warning("attempt.not_begun", error=str(error))
-        return None
+    begun = _answered(app, call)
     if isinstance(begun, Begun):
         return begun.attempt
-    log.info("attempt.gone", why=begun.why)
+    if begun is not None:
+        log.info("attempt.gone", why=begun.why)
     return None
+
+
+def _answered(app: ServiceApp, call: Call[Begun | Gone]) -> Begun | Gone | None:
+    patience, pause = time.monotonic() + app.lease.total_seconds(), threading.Event()
+    while True:
+        try:
+            return app.store.run(call)
+        except RedisError as error:
+            if time.monotonic() > patience:
+                log.warning("attempt.not_begun", error=str(error))
+                return None
+            pause.wait(BEGIN_PAUSE_SECONDS)
 
 
 def conclude(task: OperationTask, attempt: Attempt, record: store_pb2.OperationRecord) -> Settlement:

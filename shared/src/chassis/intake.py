@@ -6,7 +6,7 @@ import secrets
 import threading
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
@@ -113,6 +113,8 @@ class Intake:
         self.costs = Costs()
         self.settler = Settler(store, more_to_come=lambda: self._begun_together > 0, settled=self.settled)
         self.draining = False
+        #: Names of all that Celery runs here, ordinary tasks too.
+        self.registered: Container[str] = ()
         #: Called when there is room again after a time without.
         self.on_room: Callable[[], None] = lambda: None
         #: Attempts that are settled and still occupy a slot: they heed no request to stop.
@@ -126,7 +128,7 @@ class Intake:
         self._given_up: dict[str, tuple[str, bool]] = {}
         self._lock = threading.RLock()
         self._session = secrets.token_hex(6)
-        self._fetches = 0
+        self._fetches = self._heard = 0
 
     def room(self) -> int:
         """How many deliveries a fetch may bring now. It waits until half of what goes beyond the slots is done."""
@@ -148,11 +150,14 @@ class Intake:
             limit,
             self.queues,
             self.tasks(),
-            base=f"{self._session}.{self._fetches}",
+            session=self._session,
+            number=self._fetches,
+            heard=self._heard,
             lease=self.lease,
             begins=begins,
         )
         fetched = self.store.run(call)
+        self._heard = self._fetches
         items = [WorkItem.of(delivery) for delivery in fetched.deliveries]
         with self._lock:
             self._held.update((item.delivery, Held(item)) for item in items)

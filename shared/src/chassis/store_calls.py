@@ -180,19 +180,24 @@ class Fetched:
     next_due: timedelta | None
 
 
-def fetch(
+def fetch(  # noqa: PLR0913 (what a worker says of itself, all named)
     limit: int,
     queues: Sequence[str],
     tasks: Sequence[str],
     *,
-    base: str,
+    session: str,
+    number: int = 1,
+    heard: int = 0,
     lease: timedelta = LEASE,
     begins: SharedBegins | None = None,
 ) -> Call[Fetched]:
-    """`base` must be new in every call: deliveries are named by it."""
+    """Deliveries are named `<session>.<number>:<index>`: a worker's random session, and a number new in every call.
+
+    `heard` is the number of the last fetch whose answer arrived; what a later one had handed out goes back first.
+    """
     shared = begins or NO_SHARED_BEGINS
-    arguments: list[str | bytes | int] = [limit, microseconds(lease), base, shared.worker, shared.seed]
-    arguments += [microseconds(shared.budget), len(queues), *queues]
+    arguments: list[str | bytes | int] = [limit, microseconds(lease), session, number, heard]
+    arguments += [shared.worker, shared.seed, microseconds(shared.budget), len(queues), *queues]
     for task in tasks:
         cost = shared.costs.get(task)
         arguments += [task, _UNKNOWN_COST if cost is None else microseconds(cost)]

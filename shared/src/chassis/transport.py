@@ -16,6 +16,7 @@ from typing import Any, Final
 from kombu.transport import redis as _kombu_redis
 from redis.exceptions import OutOfMemoryError
 
+from chassis import plain_messages
 from chassis.deliveries import WorkItem
 from chassis.intake import Intake, intakes
 from chassis.logging import get_logger
@@ -69,7 +70,12 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]
     def credit(self, intake: Intake) -> int:
         """How many more deliveries may be held. Celery's prefetch count is the pool's size."""
         intake.slots = self.prefetch_count or intake.slots
-        return intake.room() - len(self._delivered)
+        return intake.room() - self._plain_held
+
+    @property
+    def _plain_held(self) -> int:
+        """Ordinary messages that are not acknowledged; kombu forgets the others only when the next one comes."""
+        return len(self._delivered) - len(self._dirty)
 
     def append(self, message: Any, delivery_tag: str) -> None:
         if not is_operation(delivery_tag):
@@ -206,6 +212,18 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
             except Empty:
                 continue
         return delivered
+
+    def _get(self, queue: str) -> Any:
+        """The next ordinary message that this worker can run. Raises Empty."""
+        intake = self.intake
+        if intake is None or queue not in intake.queues:
+            return super()._get(queue)
+        for priority in self.priority_steps:
+            key = f"{self.global_keyprefix}{self._q_for_pri(queue, priority)}"
+            message = plain_messages.take(intake.store, queue, key, intake.registered)
+            if message is not None:
+                return message
+        raise Empty
 
     def _plain_waiting(self, queue: str) -> bool:
         """Asked of the store at most once a second: operations are the rule, plain messages the exception."""

@@ -26,7 +26,7 @@ from google.protobuf.message import Message
 from redis.exceptions import RedisError
 from waybill.operations.v1 import operations_pb2 as ops
 
-from chassis import celery_requests, durability, telemetry
+from chassis import celery_requests, durability, plain_messages, telemetry
 from chassis.attempts import Attempt, FanOut
 from chassis.celery_settings import celery_settings
 from chassis.deliveries import WorkItem
@@ -46,6 +46,7 @@ log = get_logger(__name__)
 Pool = Literal["threads", "prefork", "solo"]
 
 DEFAULT_TIMEOUT: Final = timedelta(minutes=5)
+UP_CHECK_SECONDS: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,18 +268,28 @@ class Attendance:
 
     def begin(self) -> None:
         """Before the worker connects."""
+        self.intake.registered = self.app.tasks
         intakes[self.app.service] = self.intake
         telemetry.configure(self.app.service)
         signals.worker_ready.connect(self.on_ready, weak=False)
         signals.worker_shutting_down.connect(self.on_shutting_down, weak=False)
         signals.worker_shutdown.connect(self.on_shutdown, weak=False)
 
-    def on_ready(self, **_: Any) -> None:
+    def on_ready(self, sender: Any = None, **_: Any) -> None:
         durability.look(self.app.store, self.app.waybill)
         self.intake.settler.start()
         self.keeper.start()
+        self._offer_parked_messages()
         if self.app.relay is not None:
             self.app.relay.start()
+        self._say_when_up(sender)
+
+    def _say_when_up(self, consumer: Any) -> None:
+        """Ready is who can run an attempt: of a pool with children, when those are up."""
+        pool = getattr(consumer.pool, "_pool", None)
+        if getattr(pool, "_waiting_to_start", None):
+            consumer.timer.call_after(UP_CHECK_SECONDS, self._say_when_up, (consumer,))
+            return
         log.info(
             "worker.ready",
             worker=self.app.worker_name,
@@ -286,6 +297,12 @@ class Attendance:
             concurrency=self.concurrency,
             queues=list(self.queues),
         )
+
+    def _offer_parked_messages(self) -> None:
+        try:
+            plain_messages.offer_again(self.app.store, self.queues, self.app.store.keys.named("celery:"))
+        except RedisError as error:
+            log.warning("messages.left_parked", error=str(error))
 
     def on_shutting_down(self, **_: Any) -> None:
         self.intake.draining = True

@@ -22,18 +22,22 @@ HELLO = StringValue(value="hello")
 
 
 class FailingStore(MemoryStore):
-    """Out of reach for the next calls of some scripts."""
+    """Out of reach for the next calls of some scripts, or deaf: it does them, and nobody hears of it."""
 
     def __init__(self):
         super().__init__()
-        self.unreachable, self.called = {}, []
+        self.unreachable, self.deaf, self.called = {}, {}, []
 
     def run(self, call):
         self.called.append(call.script)
         if self.unreachable.get(call.script, 0) > 0:
             self.unreachable[call.script] -= 1
             raise RedisConnectionError(f"no store for {call.script}")
-        return super().run(call)
+        answer = super().run(call)
+        if self.deaf.get(call.script, 0) > 0:
+            self.deaf[call.script] -= 1
+            raise RedisConnectionError(f"no answer from {call.script}")
+        return answer
 
 
 class App:
@@ -72,7 +76,7 @@ class Runner:
         return self
 
     def fetch(self):
-        fetched = self.app.store.run(store_calls.fetch(1, ["q"], ["test.do"], base=f"f{self.app.store.now_us}"))
+        fetched = self.app.store.run(store_calls.fetch(1, ["q"], ["test.do"], session=f"f{self.app.store.now_us}"))
         (delivery,) = fetched.deliveries
         return WorkItem.of(delivery)
 

@@ -97,7 +97,7 @@ class Work:
     def begin(self, operation_id):
         """The token of an attempt that has begun."""
         number = next(self._numbers)
-        fetched = self.store.run(store_calls.fetch(500, ["test.q"], ["test.do", "test.other"], base=f"f{number}"))
+        fetched = self.store.run(store_calls.fetch(500, ["test.q"], ["test.do", "test.other"], session=f"f{number}"))
         self._deliveries = getattr(self, "_deliveries", {}) | {d.operation_id: d.delivery for d in fetched.deliveries}
         token, span = f"token{number}", number.to_bytes(8, "big")
         begin = store_calls.begin(operation_id, self._deliveries[operation_id], worker="w@h:1", token=token, span=span)

@@ -70,7 +70,7 @@ async def test_a_queue_says_what_waits_and_what_runs(queues, work, store):
     work.settle(running, "RETRIED", token=token)
 
     waits_for_retry = await facts(queues)
-    store.run(store_calls.fetch(2, ["test.q"], ["test.do"], base="y"))
+    store.run(store_calls.fetch(2, ["test.q"], ["test.do"], session="y"))
     after = await facts(queues)
 
     assert waits_for_retry.in_flight == 5
@@ -98,12 +98,12 @@ async def test_a_paused_queue_keeps_what_it_has_and_takes_more(queues, work, sto
         paused = await queues.PauseQueue(admin_pb2.PauseQueueRequest(queue="test.q"), None)
     work.accept(1)
     assert (paused.name, paused.paused) == ("test.q", True)
-    assert store.run(store_calls.fetch(9, ["test.q"], ["test.do"], base="x")).deliveries == []
+    assert store.run(store_calls.fetch(9, ["test.q"], ["test.do"], session="x")).deliveries == []
 
     resumed = await queues.ResumeQueue(admin_pb2.ResumeQueueRequest(queue="test.q"), None)
 
     assert (resumed.paused, resumed.depth) == (False, 3)
-    assert len(store.run(store_calls.fetch(9, ["test.q"], ["test.do"], base="y")).deliveries) == 3
+    assert len(store.run(store_calls.fetch(9, ["test.q"], ["test.do"], session="y")).deliveries) == 3
 
 
 async def test_a_purge_cancels_what_waits_and_leaves_what_runs(queues, work, store):

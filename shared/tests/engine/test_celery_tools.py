@@ -69,7 +69,7 @@ def test_many_plain_tasks_do_not_stop_the_operations(stack, submit):
 
 
 def test_what_is_no_data_is_refused(stack, submit):
-    """A pickled message is not run, and the worker goes on."""
+    """A pickled message is not run but parked, and the worker goes on."""
     script = (
         "from sample_service.app import app\n"
         "import kombu.serialization; kombu.serialization.enable_insecure_serializers(['pickle'])\n"
@@ -84,7 +84,7 @@ def test_what_is_no_data_is_refused(stack, submit):
     assert sent.returncode == 0, sent.stderr
     assert stack.finished(submit("sample.echo"))[1].state == ops.OPERATION_STATE_SUCCEEDED
     worker = stack.process("sample", "worker")
-    worker.wait_for_line("Refusing to deserialize", since=mark)
+    worker.wait_for_event("message.parked", since=mark, reason="content type application/x-python-serialize")
     assert not any(line.get("event") == "plain.noted" and line.get("word") == "pickled" for line in worker.events)
 
 

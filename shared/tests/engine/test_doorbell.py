@@ -21,7 +21,7 @@ def rung(store):
 
 def fetch(store, limit=10):
     fetch.count = getattr(fetch, "count", 0) + 1
-    call = store_calls.fetch(limit, ["test.q"], ["test.do"], base=f"b{fetch.count}")
+    call = store_calls.fetch(limit, ["test.q"], ["test.do"], session=f"b{fetch.count}")
     return [(d.operation_id, d.delivery) for d in store.run(call).deliveries]
 
 

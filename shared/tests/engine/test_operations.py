@@ -202,7 +202,7 @@ async def test_ends_without_an_attempt_are_statuses_too(operations, work, store,
         await operations.cancel(operation_id)
     else:
         store.client.hset(store.keys.operation(operation_id), "xt", 1)
-        store.run(store_calls.fetch(1, ["test.q"], ["test.do"], base="x"))
+        store.run(store_calls.fetch(1, ["test.q"], ["test.do"], session="x"))
 
     operation = await operations.get(operation_id)
 

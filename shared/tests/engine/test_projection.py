@@ -42,7 +42,7 @@ class History:
 
     def begin(self, span=b"\1" * 8):
         self._fetches += 1
-        fetch = store_calls.fetch(1, ["test.q"], ["test.do"], base=f"f{self._fetches}")
+        fetch = store_calls.fetch(1, ["test.q"], ["test.do"], session=f"f{self._fetches}")
         (self.delivery,) = self.store.run(fetch).deliveries
         call = store_calls.begin(
             self.delivery.operation_id, self.delivery.delivery, worker="test@h:1", token="t", span=span
@@ -186,9 +186,9 @@ def test_an_operation_that_never_ran_has_a_settle_that_says_so(history, store, e
     if end == "cancel":
         store.run(store_calls.cancel([operation_id]))
     if end == "expire":
-        store.run(store_calls.fetch(1, ["test.q"], ["test.do"], base="x"))
+        store.run(store_calls.fetch(1, ["test.q"], ["test.do"], session="x"))
     for number in range(11 if end == "undeliverable" else 0):
-        deliveries = store.run(store_calls.fetch(1, ["test.q"], ["test.do"], base=f"u{number}")).deliveries
+        deliveries = store.run(store_calls.fetch(1, ["test.q"], ["test.do"], session=f"u{number}")).deliveries
         store.run(store_calls.release([(d.operation_id, d.delivery) for d in deliveries], lost=True))
 
     send, settle = history.spans()
@@ -288,7 +288,7 @@ def test_whoever_projects_a_log_gets_the_same_spans(history, store):
 def test_what_says_nothing_of_an_end_is_no_span(history, store):
     """Begin, progress, promotion, parking, a request to cancel, a refused settle."""
     operation_id = history.accept()
-    store.run(store_calls.fetch(1, ["test.q"], ["another"], base="x"))
+    store.run(store_calls.fetch(1, ["test.q"], ["another"], session="x"))
     history.begin()
     store.run(store_calls.progress(operation_id, "t", 10, "m"))
     store.run(store_calls.cancel([operation_id]))

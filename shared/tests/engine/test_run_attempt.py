@@ -279,19 +279,30 @@ def test_a_delivery_that_is_gone_runs_nothing(runner, app):
 
 
 def test_a_store_that_is_away_at_begin_runs_nothing(runner, app):
-    """The lease runs out, and the delivery comes again; no attempt is counted."""
+    """Not for as long as a lease: it runs out, and the delivery comes again; no attempt is counted."""
     called = []
-    app.store.unreachable["begin"] = 1
+    app.lease = timedelta(milliseconds=10)
+    app.store.unreachable["begin"] = 1_000
 
     after = runner.run(lambda attempt, request: called.append(request))
 
     assert (called, after.attempts) == ([], 0)
 
 
+def test_a_begin_whose_answer_is_lost_is_repeated(runner, app):
+    """It had counted: the attempt runs as the first, instead of being lost unrun."""
+    app.store.deaf["begin"] = 2
+
+    after = runner.run(lambda attempt, request: HELLO)
+
+    assert (after.state, after.attempts) == ("SUCCEEDED", 1)
+    assert app.store.called.count("begin") == 3
+
+
 def test_an_attempt_that_began_with_its_fetch_begins_no_second_time(runner, app):
     """It runs as the attempt that the store has counted, with the token and the span that the store gave it."""
     begins = SharedBegins("w", "seed", timedelta(milliseconds=5), {"test.do": timedelta(milliseconds=1)})
-    fetched = app.store.run(store_calls.fetch(1, ["q"], ["test.do"], base="f", begins=begins))
+    fetched = app.store.run(store_calls.fetch(1, ["q"], ["test.do"], session="f", begins=begins))
     seen = []
 
     after = runner.run(

@@ -72,12 +72,17 @@ class Desk:
         assert self.verdict(item) == ["accepted"]
         return item.record.id
 
-    def fetched(self, limit=10, queues=("q",), tasks=("t",), lease=LEASE, costs=None, budget=5):
+    def fetched(self, limit=10, *, queues=("q",), tasks=("t",), lease=LEASE, costs=None, budget=5, session="", heard=0):
         """Costs and budget, for begins that share the fetch, are milliseconds."""
         number = next(self._numbers)
+        session = session or f"f{number}"
         known = {task: timedelta(milliseconds=cost) for task, cost in (costs or {}).items()}
         begins = SharedBegins("w", f"seed{number}", timedelta(milliseconds=budget), known)
-        return self.run_call(store_calls.fetch(limit, queues, tasks, base=f"f{number}", lease=lease, begins=begins))
+        return self.run_call(
+            store_calls.fetch(
+                limit, queues, tasks, session=session, number=number, heard=heard, lease=lease, begins=begins
+            )
+        )
 
     def fetch(self, limit=10, **options):
         return [delivery.operation_id for delivery in self.fetched(limit, **options).deliveries]
@@ -90,17 +95,18 @@ class Desk:
         assert delivery.operation_id == operation_id
         return delivery
 
-    def try_to_begin(self, delivery, worker="w", lease=LEASE):
+    def try_to_begin(self, delivery, worker="w", lease=LEASE, token=""):
         number = next(self._numbers)
+        token = token or f"token{number}"
         call = store_calls.begin(
             delivery.operation_id,
             delivery.delivery,
             worker=worker,
-            token=f"token{number}",
+            token=token,
             span=number.to_bytes(8, "big"),
             lease=lease,
         )
-        return self.run_call(call), f"token{number}"
+        return self.run_call(call), token
 
     def begin(self, delivery, **options):
         answer, token = self.try_to_begin(delivery, **options)

@@ -32,6 +32,30 @@ def test_a_delivery_begins_once(desk):
     assert desk.observe(delivery.operation_id).attempts == 1
 
 
+def test_a_begin_repeated_with_its_token_is_the_same_attempt(desk):
+    """Whoever did not hear the answer asks again: the same number, counted and told once."""
+    delivery = desk.deliver()
+    run = desk.begin(delivery)
+
+    answer, _ = desk.try_to_begin(delivery, token=run.token)
+
+    assert (answer.attempt, answer.previous_span) == (run.number, run.previous_span)
+    assert desk.observe(delivery.operation_id).attempts == 1
+    assert desk.verbs(delivery.operation_id) == ["accepted", "began"]
+
+
+def test_a_begin_repeated_after_its_attempt_has_ended_begins_nothing(desk):
+    """Its token is no longer the current one, whatever came then."""
+    delivery = desk.deliver()
+    run = desk.begin(delivery)
+    desk.pass_time(16 * SECOND)
+
+    answer, _ = desk.try_to_begin(delivery, token=run.token)
+
+    assert isinstance(answer, Gone)
+    assert desk.observe(delivery.operation_id).attempts == 1
+
+
 @pytest.mark.parametrize("end", ["cancelled", "deleted", "delivered again", "given back", "expired"])
 def test_there_is_nothing_to_begin(desk, end):
     """What happened between fetch and begin is seen by begin; no attempt is counted."""

@@ -1,16 +1,31 @@
 -- Take up to n due operations for a worker, each with a lease; begin those that are short, so that they need no begin of their own.
--- ARGV: n, lease (µs), delivery base (unique per call), worker, seed of tokens and span ids (random), budget of shared begins (µs),
--- number of queues, queues..., then each task that the worker registers with the time that it is known to run (µs; -1: unknown).
+-- ARGV: n, lease (µs), session of the worker, number of this fetch in it, number of the last fetch that was heard of, worker,
+-- seed of tokens and span ids (random), budget of shared begins (µs), number of queues, queues..., then each task that the worker registers with the time that it is known to run (µs; -1: unknown).
 -- Returns {time to the next due operation (-1: none), {id, delivery, record, attempts so far, task, queue, max attempts}...}; of what
 -- has begun, also the token, the span id, and the span id of the attempt before.
-local limit, lease, base, worker, seed = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
-local budget, queue_count = tonumber(ARGV[6]), tonumber(ARGV[7])
+local limit, lease, session, number, heard = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
+local worker, seed, budget, queue_count = ARGV[6], ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9])
+local base = session .. '.' .. number
 local paused, queues, known = {}, {}, {}
 for _, queue in ipairs(redis.call('SMEMBERS', P .. 'paused')) do paused[queue] = true end
-for i = 8, 7 + queue_count do
+for i = 10, 9 + queue_count do
   if not paused[ARGV[i]] then queues[#queues + 1] = ARGV[i] end
 end
-for i = 8 + queue_count, #ARGV, 2 do known[ARGV[i]] = tonumber(ARGV[i + 1]) end
+for i = 10 + queue_count, #ARGV, 2 do known[ARGV[i]] = tonumber(ARGV[i + 1]) end
+
+-- A fetch whose answer was lost: nobody runs what it handed out, so it goes back, and its begins do not count.
+local last_key = P .. 'fetched:' .. session
+local last = redis.call('GET', last_key)
+if last then
+  local unheard, ids = string.match(last, '^(%d+) (.*)$')
+  if unheard ~= heard then
+    for id in string.gmatch(ids, '%S+') do
+      local f = redis.call('HMGET', op_key(id), 'st', 'dv')
+      local mine = f[2] and string.find(f[2], session .. '.' .. unheard .. ':', 1, true) == 1
+      if mine and f[1] == RUNNING then give_back(id) elseif mine and f[1] == QUEUED then return_unbegun(id) end
+    end
+  end
+end
 
 promote(100)
 if redis.call('SCARD', P .. 'parked') > 0 then
@@ -126,6 +141,13 @@ while total > 0 and #answer <= limit do
   turn, total = turn + n, total - n
 end
 
+if #answer > 1 then
+  local ids = {}
+  for i = 2, #answer do ids[i - 1] = answer[i][1] end
+  redis.call('SET', last_key, number .. ' ' .. table.concat(ids, ' '), 'PX', math.ceil(lease / 500))
+elseif last then
+  redis.call('DEL', last_key)
+end
 if total > 0 then
   for _, queue in ipairs(queues) do
     if left[queue_key(queue, 1)] + left[queue_key(queue, 2)] + left[queue_key(queue, 3)] > 0 then ring(queue) end

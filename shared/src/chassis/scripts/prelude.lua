@@ -213,6 +213,27 @@ local function lose(id)
   end
 end
 
+-- The attempt did not run to its end and does not count, at most MAX_RETURNS times.
+local function give_back(id)
+  local key = op_key(id)
+  if redis.call('HINCRBY', key, 'ret', 1) > MAX_RETURNS then return lose(id) end
+  end_attempt(id, OUT_RETURNED)
+  local fields = attempt_fields(id, OUT_RETURNED)
+  close_span(id)
+  unlease(id)
+  enqueue(id, redis.call('HGET', key, 'qt'))
+  watch_expiry(id)
+  emit('returned', id, fields)
+  redis.call('HINCRBY', key, 'at', -1)
+end
+
+-- A delivery that has not begun goes back to its place.
+local function return_unbegun(id)
+  redis.call('HINCRBY', op_key(id), 'dl', -1)
+  unlease(id)
+  enqueue(id, redis.call('HGET', op_key(id), 'qt'))
+end
+
 -- Due operations into their queues, at most `limit`.
 local function promote(limit)
   local due = redis.call('ZRANGEBYSCORE', P .. 'due', '-inf', now, 'LIMIT', 0, limit)

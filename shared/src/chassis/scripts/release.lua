@@ -5,13 +5,11 @@ local returned = ARGV[1] == 'returned'
 local released = 0
 for i = 2, #ARGV, 2 do
   local id, key = ARGV[i], op_key(ARGV[i])
-  local f = redis.call('HMGET', key, 'st', 'dv', 'qt')
+  local f = redis.call('HMGET', key, 'st', 'dv')
   if f[2] and f[2] == ARGV[i + 1] then
     if f[1] == QUEUED then
       released = released + 1
-      if returned then redis.call('HINCRBY', key, 'dl', -1) end
-      unlease(id)
-      enqueue(id, f[3])
+      if returned then return_unbegun(id) else lose(id) end
     elseif not returned then
       released = released + 1
       lose(id)

@@ -3,19 +3,6 @@
 -- Returns per attempt the state it led to, or 'stale' when the token is not the current attempt's.
 local STRIDE = tonumber(ARGV[1])
 
-local function give_back(id)
-  local key = op_key(id)
-  if redis.call('HINCRBY', key, 'ret', 1) > MAX_RETURNS then return lose(id) end
-  end_attempt(id, OUT_RETURNED)
-  local fields = attempt_fields(id, OUT_RETURNED)
-  close_span(id)
-  redis.call('HINCRBY', key, 'at', -1)
-  unlease(id)
-  enqueue(id, redis.call('HGET', key, 'qt'))
-  watch_expiry(id)
-  emit('returned', id, fields)
-end
-
 -- What the store has accepted is counted, not what the task says: a wrong number would hang the parent or end it early.
 local function fan_out(id, result)
   local key = op_key(id)

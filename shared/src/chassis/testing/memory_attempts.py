@@ -22,6 +22,8 @@ class MemoryAttempts(MemoryState):
     def _begin(self, arguments: Arguments) -> list[Any]:
         operation_id, delivery, worker, token, span, lease_us = arguments
         operation = self.operations.get(operation_id)
+        if operation is not None and operation.state == RUNNING and operation.token == token:
+            return [b"run", operation.attempts, operation.previous_span.encode()]
         why = self._why_gone(operation, delivery)
         if operation is None or why:
             return [b"gone", why.encode()]
@@ -118,8 +120,8 @@ class MemoryAttempts(MemoryState):
             return
         operation.end_attempt(ops.ATTEMPT_OUTCOME_RETURNED, blamed=False)
         operation.previous_span = operation.span
-        operation.attempts -= 1
         self._requeue(operation, operation.place_us, "returned")
+        operation.attempts -= 1
 
     def _fan_out(self, operation: MemoryOperation, _: int, result: bytes) -> None:
         operation.end_attempt(ops.ATTEMPT_OUTCOME_FANNED_OUT, blamed=False)

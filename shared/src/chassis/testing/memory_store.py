@@ -40,6 +40,8 @@ class MemoryStore(MemoryAttempts, MemoryArchiving):
 
     _requests: dict[str, tuple[str, str, int]] = field(default_factory=dict)
     _published: dict[str, int] = field(default_factory=dict)
+    #: Of each worker's session: number, operations and end of what its last fetch handed out.
+    _fetched: dict[str, tuple[int, list[str], int]] = field(default_factory=dict)
     _turn: int = 0
     _kept_house_us: int = 0
     _keep_house_again_us: int = 0
@@ -111,11 +113,12 @@ class MemoryStore(MemoryAttempts, MemoryArchiving):
         self._emit("accepted", operation)
 
     def _fetch(self, arguments: Arguments) -> list[Any]:
-        limit, lease_us, base, worker, seed = int(arguments[0]), int(arguments[1]), *arguments[2:5]
-        budget_us, count = int(arguments[5]), int(arguments[6])
-        queues = [queue for queue in arguments[7 : 7 + count] if queue not in self.paused]
-        costs_us = dict(zip(arguments[7 + count :: 2], map(int, arguments[8 + count :: 2]), strict=True))
+        limit, lease_us, session, fetch, heard, worker, seed = int(arguments[0]), int(arguments[1]), *arguments[2:7]
+        budget_us, count = int(arguments[7]), int(arguments[8])
+        queues = [queue for queue in arguments[9 : 9 + count] if queue not in self.paused]
+        costs_us = dict(zip(arguments[9 + count :: 2], map(int, arguments[10 + count :: 2]), strict=True))
         known = costs_us.keys()
+        self._take_back_unheard(session, heard)
         self._promote(PROMOTED_BY_FETCH)
         self._unpark(known)
         deliveries: list[list[Any]] = []
@@ -126,7 +129,7 @@ class MemoryStore(MemoryAttempts, MemoryArchiving):
             turn += 1
             if self._deliverable(operation, known):
                 number = len(deliveries) + 1
-                operation.delivery = f"{base}:{number}"
+                operation.delivery = f"{session}.{fetch}:{number}"
                 answer = _delivery(operation)
                 if operation.begins_shared and 0 <= costs_us[operation.task] <= budget_us:
                     budget_us -= costs_us[operation.task]
@@ -137,8 +140,26 @@ class MemoryStore(MemoryAttempts, MemoryArchiving):
                     operation.deliveries += 1
                 self.leases[operation.id] = self.now_us + lease_us
                 deliveries.append(answer)
+        self._fetched.pop(session, None)
+        if deliveries:
+            ids = [answer[0].decode() for answer in deliveries]
+            self._fetched[session] = (fetch, ids, self.now_us + 2 * lease_us)
         next_due = min(self.due.values(), default=None)
         return [-1 if next_due is None else max(0, next_due - self.now_us), *deliveries]
+
+    def _take_back_unheard(self, session: str, heard: int) -> None:
+        """Nobody runs what a fetch handed out whose answer was lost."""
+        number, ids, until = self._fetched.get(session, (heard, [], 0))
+        if number == heard or until <= self.now_us:
+            return
+        for operation in [self.operations[id_] for id_ in ids if id_ in self.operations]:
+            if not operation.delivery.startswith(f"{session}.{number}:"):
+                continue
+            if operation.state == RUNNING:
+                self._give_back(operation, 0, b"")
+            elif operation.state == ops.OPERATION_STATE_QUEUED:
+                operation.deliveries -= 1
+                self._lose_or_requeue(operation)
 
     def _unpark(self, known: Collection[str]) -> None:
         for task in [task for task in self.parked if task in known]:

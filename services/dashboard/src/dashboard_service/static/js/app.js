@@ -42,10 +42,10 @@ const handlers = {
   resync: () => refresh(),
 };
 
-/** Markup of our own server as nodes; scripts in it would not run. */
+/** Markup of our own server as nodes, its leading white space too; scripts in it would not run. */
 function parse(html) {
   const fragment = document.createDocumentFragment();
-  fragment.append(...new DOMParser().parseFromString(html, "text/html").body.childNodes);
+  fragment.append(...new DOMParser().parseFromString(`<body>${html}`, "text/html").body.childNodes);
   return fragment;
 }
 

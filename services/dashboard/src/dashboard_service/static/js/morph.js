@@ -6,9 +6,17 @@ export function morph(current, wanted) {
   syncAttributes(current, wanted);
   const keyed = new Map();
   for (const child of current.children) if (keyOf(child)) keyed.set(keyOf(child), child);
+  // What is moved loses focus. So what is not wanted goes first: then what stays need not pass it.
+  const kept = new Set([...wanted.children].map(keyOf));
+  for (const [key, child] of keyed) if (!kept.has(key)) child.remove();
   let next = current.firstChild;
   for (const child of [...wanted.childNodes]) {
     const match = matching(child, next, keyed);
+    while (match && next && next !== match && !keyOf(next)) {
+      const following = next.nextSibling;
+      next.remove();
+      next = following;
+    }
     if (!match) {
       current.insertBefore(child, next);
       continue;

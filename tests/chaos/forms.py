@@ -1,0 +1,19 @@
+"""How an experiment is parametrised: its pools, and its rounds in the short form and in the long one."""
+
+import pytest
+
+POOLS = ("threads", "prefork")
+
+
+def experiment(*, short=1, long=5, pools=POOLS, short_pools=("threads",)):
+    """The test takes `arena`, whose pool this sets, and `rounds`. `make test` runs the short form, `make chaos` all.
+
+    Args:
+        short: rounds in `make test`.
+        long: rounds in `make chaos`.
+        pools: of the long form; the services use threads and prefork.
+        short_pools: of the short form.
+    """
+    params = [pytest.param(pool, short, id=f"{pool}-short") for pool in short_pools]
+    params += [pytest.param(pool, long, id=f"{pool}-long", marks=pytest.mark.chaos) for pool in pools]
+    return pytest.mark.parametrize(("arena", "rounds"), params, indirect=["arena"])
