@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
+from chassis.archive_calls import Unarchived
 from chassis.descriptions import describe
-from chassis.store_calls import Unarchived
 from chassis.telemetry import now_us
 from chassis.testing.harness import metadata_of
 from google.protobuf.struct_pb2 import Struct

@@ -14,7 +14,7 @@ from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from chassis import store_calls
+from chassis import archive_calls
 from chassis.history import Archive
 from chassis.logging import get_logger
 from chassis.store import AsyncStore
@@ -50,7 +50,7 @@ class Archivist:
 
     async def work(self) -> bool:
         """A batch of each; whether there is more."""
-        retired = await self._store.run(store_calls.retire(BATCH))
+        retired = await self._store.run(archive_calls.retire(BATCH))
         if self._archive is None:
             return retired == BATCH
         kept = await self._keep(self._archive)
@@ -62,10 +62,10 @@ class Archivist:
 
     async def _keep(self, archive: Archive) -> int | None:
         """How many operations were taken into the archive; None when it is another's turn."""
-        ended = await self._store.run(store_calls.unarchived(self._identity, tail=self._tail, limit=BATCH))
+        ended = await self._store.run(archive_calls.unarchived(self._identity, tail=self._tail, limit=BATCH))
         if ended:
             await asyncio.to_thread(archive.keep, ended)
-            await self._store.run(store_calls.archived(ended, tail=self._tail))
+            await self._store.run(archive_calls.archived(ended, tail=self._tail))
         return None if ended is None else len(ended)
 
     async def _note_replays(self, archive: Archive) -> None:
@@ -74,4 +74,4 @@ class Archivist:
         if replays:
             noted = {original.decode(): replay.decode() for original, replay in replays.items()}
             await asyncio.to_thread(archive.note_replays, noted)
-            await self._store.run(store_calls.replays_noted(noted))
+            await self._store.run(archive_calls.replays_noted(noted))

@@ -15,7 +15,7 @@ from waybill.admin.v1 import admin_pb2, admin_pb2_grpc
 from waybill.operations.v1 import operations_pb2 as ops
 from waybill.store.v1 import store_pb2
 
-from chassis import paging, store_calls
+from chassis import archive_calls, paging
 from chassis.acceptance import Provenance, new_operation_id, trace_of
 from chassis.descriptions import (
     StoredOperation,
@@ -107,7 +107,7 @@ class DeadLetterServicer(admin_pb2_grpc.DeadLetterServiceServicer):
         self, request: admin_pb2.DiscardDeadLetterRequest, context: aio.ServicerContext[Any, Any]
     ) -> admin_pb2.DiscardDeadLetterResponse:
         operation_id = record_of(await self._dead(request.operation)).id
-        await self._store.run(store_calls.discard([operation_id]))
+        await self._store.run(archive_calls.discard([operation_id]))
         if self._archive is not None:
             await asyncio.to_thread(self._archive.discard, operation_id)
         return admin_pb2.DiscardDeadLetterResponse()

@@ -17,9 +17,9 @@ from google.protobuf.message import DecodeError
 from waybill.operations.v1 import operations_pb2 as ops
 from waybill.store.v1 import store_pb2
 
+from chassis.archive_calls import Unarchived
 from chassis.database import insert_ignore, upsert
 from chassis.descriptions import StoredOperation, dead_letter_group, number, record_of
-from chassis.store_calls import Unarchived
 from chassis.telemetry import now_us
 
 #: How long it is remembered that a client deleted an operation, so that no late archivist brings it back.

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import sqlalchemy as sa
-from chassis import history, store_calls
+from chassis import archive_calls, history
 from chassis.archivist import Archivist
 from chassis.database import open_database
 from chassis.dead_letters import DeadLetterServicer
@@ -57,7 +57,7 @@ def forget(async_store):
         archived = await async_store.client.zrangebyscore(index, "-inf", beyond)
         if archived:
             await async_store.client.zadd(index, dict.fromkeys(archived, 1))
-        while await async_store.run(store_calls.retire(500)):
+        while await async_store.run(archive_calls.retire(500)):
             pass
 
     return end_the_tail
@@ -182,7 +182,7 @@ async def test_pages_hold_while_operations_move_into_the_archive(
 async def test_cancelling_and_deleting_reach_the_archive(operations, archivist, archive, work, forget):
     """Cancelling what has ended is no error; what is deleted is unknown, to a late archivist too."""
     archived, live = work.fail(2)
-    late = archivist._store.run(store_calls.unarchived("late", tail=TAIL, limit=10))
+    late = archivist._store.run(archive_calls.unarchived("late", tail=TAIL, limit=10))
     ended = await late
     await operations.store.client.delete(operations.store.keys.named("archive:turn"))
     await archivist.work()
@@ -297,7 +297,7 @@ async def test_a_database_that_is_away_delays_the_archive_and_loses_nothing(asyn
         await waiting.work()
 
     assert sorted(await listed(operations)) == sorted(ids)
-    assert len(await async_store.run(store_calls.unarchived(waiting._identity, tail=TAIL, limit=10))) == 2
+    assert len(await async_store.run(archive_calls.unarchived(waiting._identity, tail=TAIL, limit=10))) == 2
 
 
 class Killed(Archive):

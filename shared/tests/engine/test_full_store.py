@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import grpc
 import pytest
-from chassis import statuses, store_calls
+from chassis import archive_calls, statuses, store_calls
 from chassis.acceptance import Provenance, Submission, acceptance
 from chassis.admission import Admission, share_used
 from chassis.embedded import EmbeddedValkey
@@ -121,7 +121,8 @@ def drain(store, ids):
     ended, number = [], 0
     while True:
         number += 1
-        fetched = store.run(store_calls.fetch(20, ["sample.default"], ["sample.echo"], base=f"f{number}"))
+        call = store_calls.fetch(20, ["sample.default"], ["sample.echo"], session="s", number=number, heard=number - 1)
+        fetched = store.run(call)
         if not fetched.deliveries:
             return ended
         held = [(delivery.operation_id, delivery.delivery) for delivery in fetched.deliveries]
@@ -156,14 +157,14 @@ def test_a_full_store_refuses_work_and_finishes_what_it_has(small_store):
     assert store.run(store_calls.housekeeping(interval=timedelta(milliseconds=1))) is not None
     tail = timedelta(microseconds=1)
     (letter,) = store.client.zrange(store.keys.named("dead"), 0, 0)
-    assert store.run(store_calls.discard([letter.decode()])) == ["discarded"]
-    while ended := store.run(store_calls.unarchived("a", tail=tail, limit=100)):
-        assert store.run(store_calls.archived(ended, tail=tail)) == len(ended)
+    assert store.run(archive_calls.discard([letter.decode()])) == ["discarded"]
+    while ended := store.run(archive_calls.unarchived("a", tail=tail, limit=100)):
+        assert store.run(archive_calls.archived(ended, tail=tail)) == len(ended)
     with pytest.raises(OutOfMemoryError):
         store.run(store_calls.accept([item()]))
 
     forgotten = 0
-    while batch := store.run(store_calls.retire(100)):
+    while batch := store.run(archive_calls.retire(100)):
         forgotten += batch
     assert forgotten == len(ids)
     assert [verdict.verdict for verdict in store.run(store_calls.accept([item()]))] == ["accepted"]

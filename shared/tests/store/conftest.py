@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import pytest
-from chassis import store_calls
+from chassis import archive_calls, store_calls
 from chassis.store_calls import Acceptance, AttemptError, Begun, Settlement, SharedBegins, microseconds
 from chassis.testing.bench import MemoryBench, ValkeyBench
 from google.protobuf.struct_pb2 import Struct
@@ -146,16 +146,16 @@ class Desk:
 
     def unarchived(self, tail=TAIL, limit=200, who="archivist"):
         """What the archive is to have; None when it is another's turn."""
-        return self.run_call(store_calls.unarchived(who, tail=tail, limit=limit))
+        return self.run_call(archive_calls.unarchived(who, tail=tail, limit=limit))
 
     def archive(self, tail=TAIL):
         """One pass of an archivist whose archive takes everything; the ids."""
         ended = self.unarchived(tail)
-        assert self.run_call(store_calls.archived(ended, tail=tail)) == len(ended)
+        assert self.run_call(archive_calls.archived(ended, tail=tail)) == len(ended)
         return [item.operation_id for item in ended]
 
     def discard(self, *operation_ids):
-        return self.run_call(store_calls.discard(operation_ids))
+        return self.run_call(archive_calls.discard(operation_ids))
 
     def keep_house(self, **options):
         options = {"interval": timedelta(milliseconds=1), "lease": LEASE} | options

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from chassis import store_calls
+from chassis import archive_calls
 
 TAIL = timedelta(minutes=10)
 DAY = timedelta(days=1)
@@ -104,7 +104,7 @@ def test_one_archives_at_a_time(desk):
 
     assert desk.unarchived(who="a") is not None
     assert desk.unarchived(who="b") is None
-    desk.advance(store_calls.ARCHIVE_TURN)
+    desk.advance(archive_calls.ARCHIVE_TURN)
     assert [item.operation_id for item in desk.unarchived(who="b")] == [run.operation_id]
     assert desk.unarchived(who="a") is None
 
@@ -117,7 +117,7 @@ def test_a_batch_is_bounded(desk):
 
     first = desk.unarchived(limit=2)
     assert len(first) == 2
-    assert desk.run_call(store_calls.archived(first, tail=TAIL)) == 2
+    assert desk.run_call(archive_calls.archived(first, tail=TAIL)) == 2
     assert len(desk.unarchived(limit=2)) == 1
 
 
@@ -135,10 +135,10 @@ def test_a_dead_letter_that_changes_is_archived_again(desk, change):
 
     read = desk.unarchived()
     touch()
-    assert desk.run_call(store_calls.archived(read, tail=TAIL)) == 0
+    assert desk.run_call(archive_calls.archived(read, tail=TAIL)) == 0
     (again,) = desk.unarchived()
     assert again.stamp != read[0].stamp
-    assert desk.run_call(store_calls.archived([again], tail=TAIL)) == 1
+    assert desk.run_call(archive_calls.archived([again], tail=TAIL)) == 1
     if change == "replayed":
         touch()
         assert desk.archive() == [run.operation_id]
@@ -174,9 +174,9 @@ def test_replays_of_what_the_store_has_forgotten_are_remembered_until_they_are_n
     first = desk.accept(replayed_from=f"operations/test/{original}")
     second = desk.accept(replayed_from=f"operations/test/{original}")
 
-    assert desk.run_call(store_calls.replays_noted({original: first, "unknown": first})) == 0
-    assert desk.run_call(store_calls.replays_noted({original: second})) == 1
-    assert desk.run_call(store_calls.replays_noted({original: second})) == 0
+    assert desk.run_call(archive_calls.replays_noted({original: first, "unknown": first})) == 0
+    assert desk.run_call(archive_calls.replays_noted({original: second})) == 1
+    assert desk.run_call(archive_calls.replays_noted({original: second})) == 0
 
 
 def test_what_is_past_its_time_goes_in_batches(desk):
@@ -185,4 +185,4 @@ def test_what_is_past_its_time_goes_in_batches(desk):
         desk.settle(desk.start(keep_success=timedelta(seconds=1)), "SUCCEEDED")
     desk.advance(timedelta(seconds=2))
 
-    assert [desk.run_call(store_calls.retire(2)) for _ in range(3)] == [2, 1, 0]
+    assert [desk.run_call(archive_calls.retire(2)) for _ in range(3)] == [2, 1, 0]

@@ -3,7 +3,7 @@
 from collections import Counter
 from datetime import timedelta
 
-from chassis import store_calls
+from chassis import archive_calls, store_calls
 from chassis.store_calls import Begun
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -131,11 +131,11 @@ class Lockstep(RuleBasedStateMachine):
 
     @rule(tail=st.sampled_from([10, 90, 600]))
     def mark_as_archived(self, tail):
-        self.both(lambda desk: desk.run_call(store_calls.archived(desk.read, tail=timedelta(seconds=tail))))
+        self.both(lambda desk: desk.run_call(archive_calls.archived(desk.read, tail=timedelta(seconds=tail))))
 
     @rule(limit=st.sampled_from([1, 200]))
     def retire(self, limit):
-        self.both(lambda desk: desk.run_call(store_calls.retire(limit)))
+        self.both(lambda desk: desk.run_call(archive_calls.retire(limit)))
 
     @precondition(lambda self: self.ids)
     @rule(data=st.data())
