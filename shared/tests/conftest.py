@@ -1,6 +1,12 @@
 """What the chassis's tests share."""
 
+from collections.abc import Iterator
+
 import pytest
+import sqlalchemy as sa
+from chassis import history
+from chassis.database import open_database
+from chassis.history import Archive
 from chassis.testing.loops import grpc_loop
 
 
@@ -14,3 +20,22 @@ def anyio_backend():
 async def one_loop(anyio_backend):
     """One event loop for all tests that serve gRPC: its completion queue outlives a loop that is closed."""
     yield  # noqa: PT022 - the loop lives as long as the fixture
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.needs("postgres"))])
+def history_engine(request, tmp_path) -> Iterator[sa.Engine]:
+    """A database with an empty archive, of each kind that services run on."""
+    metadata = sa.MetaData()
+    history.tables(metadata)
+    sqlite = f"sqlite:///{tmp_path / 'history.db'}"
+    engine = open_database(sqlite if request.param == "sqlite" else request.getfixturevalue("postgresql_url"), metadata)
+    yield engine
+    if request.param == "postgresql":
+        metadata.drop_all(engine)
+    engine.dispose()
+
+
+@pytest.fixture
+def archive(history_engine) -> Archive:
+    """An empty archive."""
+    return Archive(history_engine)

@@ -32,7 +32,7 @@ def configured(valkey):
                 client.config_set(name, value)
 
         yield configure
-        configure(appendonly="yes", appendfsync="always")
+        configure(appendonly="yes", appendfsync="always", **{"maxmemory-policy": "noeviction"})
 
 
 @contextlib.asynccontextmanager
@@ -63,6 +63,9 @@ async def checked(url, **settings):
         ("everysec", {"appendonly": "yes", "appendfsync": "everysec"}, SERVING),
         ("everysec", {"appendonly": "yes", "appendfsync": "always"}, SERVING),
         ("everysec", {"appendonly": "no"}, NOT_SERVING),
+        ("everysec", {"appendonly": "yes", "appendfsync": "no"}, NOT_SERVING),
+        ("always", {"maxmemory-policy": "allkeys-lru"}, NOT_SERVING),
+        ("everysec", {"maxmemory-policy": "volatile-ttl"}, NOT_SERVING),
         ("replicated", {}, NOT_SERVING),
     ],
 )
@@ -86,6 +89,8 @@ async def test_replicated_serves_with_a_replica(valkey, tmp_path):
 
         async with checked(valkey.url, durability="replicated") as (_, _, look):
             assert await look() == SERVING
+        async with checked(valkey.url, durability="replicated", replicas=2) as (_, _, look):
+            assert await look() == NOT_SERVING
         client.replicaof("NO", "ONE")
 
 

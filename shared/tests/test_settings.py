@@ -65,6 +65,33 @@ def test_every_bad_variable_is_named_at_once():
     assert "host:port" in found["DEPOT_LISTEN"]
 
 
+def test_what_makes_no_sense_together_is_refused_with_all_else(environment):
+    """A number of replicas that nobody waits for; shares and durations out of bounds."""
+    assert "replicated" in problems(WAYBILL_REPLICAS="2")["WAYBILL_REPLICAS"]
+    found = problems(
+        WAYBILL_DURABILITY="replicated",
+        WAYBILL_REPLICAS="0",
+        WAYBILL_STORE_HIGH_WATER="1.5",
+        WAYBILL_TAIL_SECONDS="0",
+        WAYBILL_QUEUE_BOUND="0",
+    )
+    assert sorted(found) == [
+        "WAYBILL_QUEUE_BOUND",
+        "WAYBILL_REPLICAS",
+        "WAYBILL_STORE_HIGH_WATER",
+        "WAYBILL_TAIL_SECONDS",
+    ]
+
+
+def test_replicas_are_waited_for_where_that_is_asked_for(environment):
+    """By default for one."""
+    assert load(DepotSettings).waybill.awaited_replicas == 0
+    environment.setenv("WAYBILL_DURABILITY", "replicated")
+    assert load(DepotSettings).waybill.awaited_replicas == 1
+    environment.setenv("WAYBILL_REPLICAS", "2")
+    assert load(DepotSettings).waybill.awaited_replicas == 2
+
+
 def test_a_secret_is_not_repeated():
     """What a URL holds does not reach the terminal."""
     found = problems(DEPOT_DATABASE_URL="mysql://user:hunter2@db/x")

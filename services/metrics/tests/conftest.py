@@ -1,13 +1,7 @@
 """What the tests of metrics share: values with sensible defaults, and the databases that it runs on."""
 
-import os
-import pwd
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -105,30 +99,6 @@ def opened(metrics_store, monkeypatch):
     """The store that the tasks of this process find."""
     monkeypatch.setattr("metrics_service.store.opened", lambda: metrics_store)
     return metrics_store
-
-
-@pytest.fixture(scope="session")
-def postgresql_url() -> Iterator[str]:
-    """The server that WAYBILL_TEST_POSTGRES names, or one of our own that listens on a Unix socket alone."""
-    if given := os.environ.get("WAYBILL_TEST_POSTGRES", ""):
-        yield given
-        return
-    # PostgreSQL refuses to run as root; the folder must be reachable by whom it runs as.
-    user = "postgres" if os.getuid() == 0 else None
-    folder = Path(tempfile.mkdtemp(prefix="waybill-postgres-"))
-    if user:
-        shutil.chown(folder, user)
-    owner = user or pwd.getpwuid(os.getuid()).pw_name
-    data = folder / "data"
-    subprocess.run(["initdb", "-D", data, "-A", "trust", "-N"], user=user, check=True, capture_output=True, cwd=folder)
-    options = f"-c listen_addresses='' -c unix_socket_directories={folder} -c fsync=off"
-    start = ["pg_ctl", "-D", data, "-o", options, "-l", folder / "log", "-w", "start"]
-    subprocess.run(start, user=user, check=True, capture_output=True, cwd=folder)
-    try:
-        yield f"postgresql://{owner}@/postgres?host={folder}"
-    finally:
-        subprocess.run(["pg_ctl", "-D", data, "-m", "fast", "-w", "stop"], user=user, check=True, capture_output=True)
-        shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")

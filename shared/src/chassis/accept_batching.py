@@ -7,11 +7,12 @@ adds no wait, and a busy one waits once for many (group commit).
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeAlias
 
-from chassis import store_calls
-from chassis.store import AsyncStore
 from chassis.store_calls import Acceptance, Verdict
+
+Commit: TypeAlias = Callable[[list[Acceptance]], Awaitable[list[Verdict]]]
 
 #: Bounds how long one script call keeps the store to itself: about 25 µs an acceptance.
 BATCH_LIMIT: Final = 200
@@ -20,9 +21,8 @@ BATCH_LIMIT: Final = 200
 class AcceptBatcher:
     """Accepts for one gateway. Each acceptance is atomic by itself; a failed call fails all that it carried."""
 
-    def __init__(self, store: AsyncStore, bound: int) -> None:
-        self._store = store
-        self._bound = bound
+    def __init__(self, commit: Commit) -> None:
+        self._commit = commit
         self._waiting: list[tuple[Acceptance, asyncio.Future[Verdict]]] = []
         self._sender: asyncio.Task[None] | None = None
 
@@ -44,7 +44,7 @@ class AcceptBatcher:
 
     async def _send_batch(self, batch: list[tuple[Acceptance, asyncio.Future[Verdict]]]) -> None:
         try:
-            verdicts = await self._store.run(store_calls.accept([item for item, _ in batch], bound=self._bound))
+            verdicts = await self._commit([item for item, _ in batch])
         except BaseException as error:
             for _, answer in batch:
                 if not answer.done():

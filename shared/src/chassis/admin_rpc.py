@@ -117,7 +117,7 @@ class QueueServicer(admin_pb2_grpc.QueueServiceServicer):
         self, request: admin_pb2.PauseQueueRequest, context: aio.ServicerContext[Any, Any]
     ) -> admin_pb2.Queue:
         self._check(request.queue)
-        await self._store.client.sadd(self._store.keys.named("paused"), request.queue)
+        await self._store.run(store_calls.write("SADD", "paused", request.queue))
         return await self._one(request.queue)
 
     async def ResumeQueue(
@@ -125,7 +125,7 @@ class QueueServicer(admin_pb2_grpc.QueueServiceServicer):
     ) -> admin_pb2.Queue:
         self._check(request.queue)
         await self._store.client.srem(self._store.keys.named("paused"), request.queue)
-        await self._store.client.rpush(self._store.keys.bell(request.queue), "1")
+        await self._store.run(store_calls.write("RPUSH", f"bell:{request.queue}", "1"))
         return await self._one(request.queue)
 
     async def PurgeQueue(

@@ -51,8 +51,9 @@ def upsert(
     *,
     keys: Sequence[str],
     update: Sequence[str] | Callable[[NewRow], Row],
+    where: sa.ColumnElement[bool] | None = None,
 ) -> sa.Insert:
-    """Insert rows, or update those whose keys are there.
+    """Insert rows, or update those whose keys are there and of which `where` is true.
 
     `update` names the columns that take the new row's values, or computes them from it:
     `update=lambda new: {"count": table.c.count + new["count"]}`. SQLite takes at most 32,766
@@ -62,7 +63,7 @@ def upsert(
     statement = postgresql.insert(table).values(_plain(values))
     new = statement.excluded
     changed = update(new) if callable(update) else {name: new[name] for name in update}
-    return statement.on_conflict_do_update(index_elements=list(keys), set_=dict(changed))
+    return statement.on_conflict_do_update(index_elements=list(keys), set_=dict(changed), where=where)
 
 
 def _plain(values: Row | Sequence[Row]) -> Any:

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from google.longrunning import operations_pb2
 from google.protobuf.any_pb2 import Any as AnyMessage
 from grpc import aio
+from sqlalchemy.exc import SQLAlchemyError
 from waybill.admin.v1 import admin_pb2, admin_pb2_grpc
 from waybill.operations.v1 import operations_pb2 as ops
 from waybill.store.v1 import store_pb2
 
-from chassis import paging, store_calls
+from chassis import archive_calls, paging
 from chassis.acceptance import Provenance, new_operation_id, trace_of
 from chassis.descriptions import (
     StoredOperation,
     attempts_of,
+    dead_letter_group,
     metadata_of,
     number,
     operation_name,
@@ -28,15 +29,23 @@ from chassis.descriptions import (
     timestamp,
 )
 from chassis.errors import FailedPrecondition, FieldViolation, InvalidArgument, NotFound, Violations
-from chassis.listing import list_page
+from chassis.history import Archive
+from chassis.listing import Filter, Page, list_page
+from chassis.logging import get_logger
 from chassis.operations import Operations, mark_projected, provenance_of_call
 from chassis.redaction import redacted, unredacted
-from chassis.store_calls import Acceptance, id_of
+from chassis.store import AsyncStore
+from chassis.store_calls import Acceptance
 
 if TYPE_CHECKING:
     from chassis.worker import ServiceApp
 
+log = get_logger(__name__)
+
+#: Most dead letters of the store that are counted by group.
 GROUP_LIMIT: Final = 10_000
+#: Dead letters that a mass replay looks at in one page.
+LOOK_AT: Final = 1_000
 REPLAY_LIMIT: Final = 1_000
 
 
@@ -47,24 +56,19 @@ class DeadLetterServicer(admin_pb2_grpc.DeadLetterServiceServicer):
         self._app = app
         self._operations = operations
         self._store = operations.store
+        self._archive = operations.archive
 
     async def ListDeadLetters(
         self, request: admin_pb2.ListDeadLettersRequest, context: aio.ServicerContext[Any, Any]
     ) -> admin_pb2.ListDeadLettersResponse:
         size = paging.size(request.page_size, 50, 1000)
-        page = await list_page(
-            self._store,
-            "dead",
-            lambda stored: request.group in {"", group_of(stored)},
-            size=size,
-            token=request.page_token,
-        )
-        everything = await list_page(self._store, "dead", lambda _: True, size=GROUP_LIMIT, token="")
+        page = await self._page(in_group(request.group), size=size, token=request.page_token)
+        groups = await all_groups(self._store, self._archive)
         return admin_pb2.ListDeadLettersResponse(
             dead_letters=[self._letter(stored) for stored in page.operations],
             next_page_token=page.next_page_token,
-            groups=groups_of(everything.operations),
-            total=await self._store.client.zcard(self._store.keys.named("dead")),
+            groups=groups,
+            total=sum(group.count for group in groups),
         )
 
     async def GetDeadLetter(
@@ -102,8 +106,10 @@ class DeadLetterServicer(admin_pb2_grpc.DeadLetterServiceServicer):
     async def DiscardDeadLetter(
         self, request: admin_pb2.DiscardDeadLetterRequest, context: aio.ServicerContext[Any, Any]
     ) -> admin_pb2.DiscardDeadLetterResponse:
-        stored = await self._dead(request.operation)
-        await self._store.client.zrem(self._store.keys.named("dead"), record_of(stored).id)
+        operation_id = record_of(await self._dead(request.operation)).id
+        await self._store.run(archive_calls.discard([operation_id]))
+        if self._archive is not None:
+            await asyncio.to_thread(self._archive.discard, operation_id)
         return admin_pb2.DiscardDeadLetterResponse()
 
     async def _not_replayed(self, group: str, limit: int) -> list[StoredOperation]:
@@ -111,17 +117,14 @@ class DeadLetterServicer(admin_pb2_grpc.DeadLetterServiceServicer):
         oldest: deque[StoredOperation] = deque(maxlen=limit)
         token = ""
         while True:
-            page = await list_page(
-                self._store,
-                "dead",
-                lambda stored: group in {"", group_of(stored)} and b"rep" not in stored,
-                size=GROUP_LIMIT,
-                token=token,
-            )
+            page = await self._page(not_replayed(in_group(group)), size=LOOK_AT, token=token)
             oldest.extend(page.operations)
             token = page.next_page_token
             if not token:
                 return list(reversed(oldest))
+
+    async def _page(self, wanted: Filter, *, size: int, token: str) -> Page:
+        return await list_page(self._store, "dead", wanted, size=size, token=token, archive=self._archive)
 
     async def _dead(self, name: str) -> StoredOperation:
         """Raises InvalidArgument, NotFound or FailedPrecondition."""
@@ -129,17 +132,16 @@ class DeadLetterServicer(admin_pb2_grpc.DeadLetterServiceServicer):
         if not name.startswith(prefix):
             raise InvalidArgument([FieldViolation("operation", f"must be {prefix}<id>, is {name!r}")])
         stored = await self._operations.stored(name.removeprefix(prefix))
-        if await self._store.client.zscore(self._store.keys.named("dead"), id_of(name)) is None:
-            if number(stored, b"st") == ops.OPERATION_STATE_FAILED:
-                raise NotFound(
-                    f"{name} has been discarded", reason="DEAD_LETTER_NOT_FOUND", metadata={"operation": name}
-                )
+        if number(stored, b"st") != ops.OPERATION_STATE_FAILED:
             raise FailedPrecondition(f"{name} is no dead letter: it has not failed", reason="NOT_A_DEAD_LETTER")
+        if not dead_letter_group(stored):
+            raise NotFound(f"{name} has been discarded", reason="DEAD_LETTER_NOT_FOUND", metadata={"operation": name})
         return stored
 
     async def _replay(
         self, stored: StoredOperation, request_id: str, edited: AnyMessage | None, provenance: Provenance
     ) -> operations_pb2.Operation:
+        self._operations.admit()
         original = record_of(stored)
         if edited is not None and edited.type_url != original.request.type_url:
             wanted = original.request.type_url.rpartition("/")[2]
@@ -147,10 +149,20 @@ class DeadLetterServicer(admin_pb2_grpc.DeadLetterServiceServicer):
         if edited is not None:
             edited = unredacted(edited, original.request, "edited_request")
         item = replay(self._app.service, stored, original, edited, provenance, request_id)
-        (verdict,) = await self._store.run(store_calls.accept([item], bound=self._app.queue_bound))
+        (verdict,) = await self._operations.commit([item])
         if verdict.verdict == "accepted":
             mark_projected(provenance)
+            await self._note_replay(original.id, verdict.operation_id)
         return await self._operations.answer(item, verdict)
+
+    async def _note_replay(self, original: str, replay: str) -> None:
+        """So that the archive shows it at once. What cannot be noted now, the archivist notes: the store remembers."""
+        if self._archive is None:
+            return
+        try:
+            await asyncio.to_thread(self._archive.note_replays, {original: replay})
+        except SQLAlchemyError as error:
+            log.warning("replay.noted_later", operation_id=original, error=str(error))
 
     def _letter(self, stored: StoredOperation) -> admin_pb2.DeadLetter:
         metadata = metadata_of(self._app.service, stored, record_of(stored), brief=True)
@@ -164,7 +176,7 @@ class DeadLetterServicer(admin_pb2_grpc.DeadLetterServiceServicer):
             end_time=metadata.end_time,
             trace_id=metadata.trace_id,
             replayed_by=metadata.replayed_by,
-            group=group_of(stored),
+            group=dead_letter_group(stored),
         )
 
 
@@ -202,24 +214,56 @@ def replay(
     )
 
 
-def group_of(stored: StoredOperation) -> str:
-    """Dead letters of one group failed alike: task and reason."""
-    return f"{text(stored, b'task')}/{text(stored, b'er') or 'UNKNOWN'}"
+def in_group(group: str) -> Filter:
+    """The dead letters of a group; of all where it is empty."""
+    if not group:
+        return Filter(lambda _: True)
+    return Filter(lambda stored: dead_letter_group(stored) == group, [("group", group)])
 
 
-def groups_of(letters: Sequence[StoredOperation]) -> list[admin_pb2.DeadLetterGroup]:
-    """The groups of dead letters that come newest first; the largest group first."""
-    counts = Counter(group_of(stored) for stored in letters)
-    newest: dict[str, StoredOperation] = {}
-    for stored in letters:
-        newest.setdefault(group_of(stored), stored)
-    return [
-        admin_pb2.DeadLetterGroup(
-            group=group,
-            task=text(newest[group], b"task"),
-            reason=text(newest[group], b"er") or "UNKNOWN",
-            count=count,
-            newest_time=timestamp(number(newest[group], b"et")),
-        )
-        for group, count in counts.most_common()
-    ]
+def not_replayed(wanted: Filter) -> Filter:
+    """Those of them that no operation replays."""
+    return Filter(
+        lambda stored: b"rep" not in stored and wanted.matches(stored), [*wanted.conditions, ("replayed_by", "")]
+    )
+
+
+async def all_groups(store: AsyncStore, archive: Archive | None) -> list[admin_pb2.DeadLetterGroup]:
+    """The groups of the archive and of the GROUP_LIMIT newest in the store; the largest group first."""
+    counts, newest = Counter[str](), dict[str, int]()
+    live = await _live_groups(store)
+    if archive is not None:
+        in_both = await asyncio.to_thread(archive.groups_of, list(live))
+        for group in await asyncio.to_thread(archive.groups):
+            counts[group.name], newest[group.name] = group.count, group.newest_us
+        counts.subtract(in_both.values())
+    for group_name, end_us in live.values():
+        counts[group_name] += 1
+        newest[group_name] = max(end_us, newest.get(group_name, 0))
+    return [_group(name, count, newest[name]) for name, count in counts.most_common() if count > 0]
+
+
+async def _live_groups(store: AsyncStore) -> dict[str, tuple[str, int]]:
+    """Group and end of each dead letter in the store, by its id."""
+    newest_first = await store.client.zrevrange(store.keys.named("dead"), 0, GROUP_LIMIT - 1)
+    ids = [member.decode() for member in newest_first]
+    pipeline = store.client.pipeline(transaction=False)
+    for operation_id in ids:
+        pipeline.hmget(store.keys.operation(operation_id), *_GROUPED_BY)
+    facts = [dict(zip(_GROUPED_BY, values, strict=True)) for values in (await pipeline.execute() if ids else [])]
+    known = [{field: value for field, value in fields.items() if value is not None} for fields in facts]
+    return {
+        operation_id: (dead_letter_group(stored), number(stored, b"et"))
+        for operation_id, stored in zip(ids, known, strict=True)
+        if dead_letter_group(stored)
+    }
+
+
+_GROUPED_BY: Final = (b"st", b"task", b"er", b"et", b"dis")
+
+
+def _group(name: str, count: int, newest_us: int) -> admin_pb2.DeadLetterGroup:
+    task, _, reason = name.rpartition("/")
+    return admin_pb2.DeadLetterGroup(
+        group=name, task=task, reason=reason, count=count, newest_time=timestamp(newest_us)
+    )

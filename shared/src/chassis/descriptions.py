@@ -153,6 +153,13 @@ def error_of(service: str, serialized: bytes, code: int, message: str, reason: s
     return status
 
 
+def dead_letter_group(stored: StoredOperation) -> str:
+    """Task and reason: dead letters of one group failed alike. Empty for what is no dead letter, or is discarded."""
+    if number(stored, b"st") != ops.OPERATION_STATE_FAILED or b"dis" in stored:
+        return ""
+    return f"{text(stored, b'task')}/{text(stored, b'er') or 'UNKNOWN'}"
+
+
 def number(stored: StoredOperation, key: bytes) -> int:
     """A whole number; 0 when the field is absent."""
     return int(stored.get(key) or 0)

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Literal, Self, cast
 
+import psutil
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -36,6 +37,7 @@ logfile ""
 appendonly yes
 appendfsync {fsync}
 save ""
+maxmemory {limit}
 maxmemory-policy noeviction
 """
 
@@ -209,6 +211,8 @@ class EmbeddedValkey:
                 directory=_quoted(self.directory),
                 pidfile=_quoted(self.directory / "valkey.pid"),
                 fsync=self._durability,
+                # Half of the machine: new work is refused before the machine is out of memory.
+                limit=psutil.virtual_memory().total // 2,
             )
         )
         return config

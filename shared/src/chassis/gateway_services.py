@@ -13,6 +13,7 @@ from waybill.events.v1 import events_pb2_grpc
 
 from chassis import store_calls
 from chassis.admin_rpc import QueueServicer, WorkerServicer
+from chassis.archivist import Archivist
 from chassis.dead_letters import DeadLetterServicer
 from chassis.event_log import EventLog
 from chassis.events import EventServicer
@@ -35,7 +36,14 @@ def standard_servicers(gateway: Gateway) -> list[Registration]:
     app, store = gateway.app, gateway.store
     events = EventLog(store)
     exporter = SpanExporter(app.service, store, events, sink())
-    gateway.background += [events.run, exporter.run, lambda: keep_house(gateway)]
+    archivist = Archivist(store, gateway.operations.archive, tail=gateway.settings.waybill.tail)
+    gateway.background += [
+        events.run,
+        exporter.run,
+        archivist.run,
+        gateway.admission.watch,
+        lambda: keep_house(gateway),
+    ]
     return [
         (operations_pb2_grpc.add_OperationsServicer_to_server, OperationsServicer(gateway.operations, events)),
         (events_pb2_grpc.add_EventServiceServicer_to_server, EventServicer(app.service, events)),

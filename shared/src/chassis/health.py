@@ -11,6 +11,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from redis.exceptions import RedisError
 from redis.maint_notifications import MaintNotificationsConfig
 
+from chassis import durability
 from chassis.logging import get_logger
 from chassis.redis_asyncio import open_client
 from chassis.settings import WaybillSettings
@@ -43,7 +44,9 @@ class Health:
 
     def __init__(self, waybill: WaybillSettings, services: Iterable[str]) -> None:
         self.servicer = HealthServicer(insecure=waybill.insecure)
-        self._durability = waybill.durability
+        self._waybill = waybill
+        #: What was wrong with the server's configuration when it was last seen.
+        self._found: list[str] = []
         self._services = ("", *services)
         self._reason: str | None = "not looked at yet"
         self._client = open_client(
@@ -99,15 +102,13 @@ class Health:
             return f"redis: {type(error).__name__}: {error}"
 
     async def _why_not_durable(self) -> str:
-        if self._durability == "replicated":
-            replicas = (await self._client.info("replication")).get("connected_slaves", 0)
-            return "" if replicas else "WAYBILL_DURABILITY=replicated, and no replica is connected"
-        wanted = {"appendonly": "yes"}
-        if self._durability == "always":
-            wanted["appendfsync"] = "always"
-        found = await self._client.config_get(*wanted)
-        wrong = [f"{name}={found.get(name)}" for name, value in wanted.items() if found.get(name) != value]
-        return f"WAYBILL_DURABILITY={self._durability}, and Redis has {', '.join(wrong)}" if wrong else ""
+        configuration = await self._client.config_get(*durability.CONFIGURATION)
+        replication = await self._client.info("replication") if self._waybill.awaited_replicas else {}
+        found = durability.shortcomings(self._waybill, configuration, durability.online_replicas(replication))
+        if found != self._found:
+            durability.say(self._waybill, found)
+        self._found = found
+        return f"WAYBILL_DURABILITY={self._waybill.durability}: {'; '.join(found)}" if found else ""
 
 
 async def serve_alone(servicer: HealthServicer, address: str) -> tuple[grpc.aio.Server, int]:

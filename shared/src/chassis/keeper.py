@@ -74,7 +74,7 @@ class Keeper(threading.Thread):
         intake = self._intake
         facts = {**self._describe(), "heartbeat_us": time.time_ns() // 1000, "operations": intake.operations()}
         facts |= {"draining": intake.draining, "abandoned": intake.abandoned}
-        intake.store.client.hset(intake.store.keys.named("workers"), intake.worker, json.dumps(facts))
+        intake.store.run(store_calls.write("HSET", "workers", intake.worker, json.dumps(facts)))
 
     def enforce_limits(self) -> None:
         """Settle in the place of attempts that were told to end and go on, and take their process or slot away."""

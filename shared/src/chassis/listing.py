@@ -1,17 +1,20 @@
-"""Lists of operations: newest first, a page at a time, over an index of the store."""
+"""Lists of operations: newest first, a page at a time, over an index of the store and the archive."""
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from typing import Final, NamedTuple
 
 from waybill.operations.v1 import operations_pb2 as ops
 
 from chassis import paging
 from chassis.descriptions import StoredOperation, record_of, text
 from chassis.errors import FieldViolation, InvalidArgument
+from chassis.history import Archive, Condition, Position
 from chassis.store import AsyncStore
 
 CHUNK: Final = 200
@@ -26,6 +29,14 @@ Predicate = Callable[[StoredOperation], bool]
 
 
 @dataclass(frozen=True, slots=True)
+class Filter:
+    """Which operations are wanted. `conditions` are what the archive can choose by; `matches` has the last word."""
+
+    matches: Predicate
+    conditions: Sequence[Condition] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """Operations of one page, and where the next begins; empty on the last."""
 
@@ -33,60 +44,111 @@ class Page:
     next_page_token: str
 
 
-def parse_filter(expression: str) -> Predicate:
+class _Found(NamedTuple):
+    position: Position
+    #: None: gone since its index was read.
+    stored: StoredOperation | None
+
+
+def parse_filter(expression: str) -> Filter:
     """Reads `state = FAILED AND task = "reports.render_report" AND labels.team = sre`; else InvalidArgument.
 
     Fields: state, task, queue, request_id, trace_id, parent, labels.<key>.
     """
     if not expression.strip():
-        return lambda _: True
-    return _all([_predicate(term) for term in _terms(expression)])
+        return Filter(lambda _: True)
+    parsed = [_term(match) for match in _terms(expression)]
+    predicates = [predicate for _, predicate in parsed]
+    return Filter(
+        lambda stored: all(predicate(stored) for predicate in predicates), [condition for condition, _ in parsed]
+    )
 
 
-async def list_page(store: AsyncStore, index: str, wanted: Predicate, *, size: int, token: str) -> Page:
-    """One page of an index (`ops` or `dead`). The token names the last operation looked at."""
-    start = _position(token)
+async def list_page(
+    store: AsyncStore, index: str, wanted: Filter, *, size: int, token: str, archive: Archive | None = None
+) -> Page:
+    """One page of an index (`ops` or `dead`) over both sources. The token names the last operation looked at.
+
+    Raises SQLAlchemyError when the archive is out of reach.
+    """
     found: list[StoredOperation] = []
     looked = 0
-    position: tuple[float, str] | None = None
-    async for score, operation_id, stored in _scan(store, index, start):
-        if stored and wanted(stored):
+    async for position, stored in _scan(_Sources(store, archive, index, wanted.conditions), _position(token)):
+        if stored and wanted.matches(stored):
             found.append(stored)
         looked += 1
-        position = (score, operation_id)
         if len(found) == size or looked >= SCAN_LIMIT:
-            return Page(found, paging.encode((int(position[0]), position[1])))
+            return Page(found, paging.encode(position))
     return Page(found, "")
 
 
-async def _scan(
-    store: AsyncStore, index: str, start: tuple[float, str] | None
-) -> AsyncIterator[tuple[float, str, StoredOperation]]:
-    """What comes after `start`, each once, whatever is added or deleted meanwhile."""
-    last, offset = start, 0
+async def _scan(sources: _Sources, start: Position | None) -> AsyncIterator[_Found]:
+    """What comes after `start`, each once, whatever is added, archived or deleted meanwhile.
+
+    Each stretch of positions is read from the store first and from the archive then: what has left the store before
+    is in the archive by then.
+    """
+    last = start
     while True:
-        highest = "+inf" if last is None else last[0]
-        chunk = await store.client.zrevrangebyscore(
-            store.keys.named(index), highest, "-inf", start=offset, num=CHUNK, withscores=True
-        )
-        pairs = [(float(score), member.decode()) for member, score in chunk]
-        fresh = [pair for pair in pairs if last is None or pair < last]
-        pipeline = store.client.pipeline(transaction=False)
-        for _, operation_id in fresh:
-            pipeline.hgetall(store.keys.operation(operation_id))
-        for (score, operation_id), stored in zip(fresh, await pipeline.execute() if fresh else [], strict=True):
-            yield score, operation_id, stored
-        if len(chunk) < CHUNK:
+        live, live_end = await sources.live(last)
+        kept, kept_end = await sources.archived(last, live_end)
+        end = max(filter(None, (live_end, kept_end)), default=None)
+        # Of one position: what the store has, else what the archive has, else that it is gone.
+        found = {one.position: one for one in (*live, *kept, *(one for one in live if one.stored))}
+        for position in sorted(found, reverse=True):
+            if end is None or position >= end:
+                yield found[position]
+        if end is None:
             return
-        # Of one instant there may be more than a chunk: those are passed by their number.
-        last, offset = (fresh[-1], 0) if fresh else (last, offset + CHUNK)
+        last = end
 
 
-def _position(token: str) -> tuple[float, str] | None:
+@dataclass(frozen=True, slots=True)
+class _Sources:
+    """The store's index and the archive. A chunk comes with the position up to which it tells all; None: to the end."""
+
+    store: AsyncStore
+    archive: Archive | None
+    index: str
+    conditions: Sequence[Condition]
+
+    async def live(self, after: Position | None) -> tuple[list[_Found], Position | None]:
+        positions, end = await self._positions(after)
+        pipeline = self.store.client.pipeline(transaction=False)
+        for _, operation_id in positions:
+            pipeline.hgetall(self.store.keys.operation(operation_id))
+        hashes = await pipeline.execute() if positions else []
+        return [_Found(position, stored or None) for position, stored in zip(positions, hashes, strict=True)], end
+
+    async def _positions(self, after: Position | None) -> tuple[list[Position], Position | None]:
+        highest: float | str = "+inf" if after is None else after[0]
+        offset = 0
+        while True:
+            chunk = await self.store.client.zrevrangebyscore(
+                self.store.keys.named(self.index), highest, "-inf", start=offset, num=CHUNK, withscores=True
+            )
+            positions = [(int(score), member.decode()) for member, score in chunk]
+            fresh = [position for position in positions if after is None or position < after]
+            if len(chunk) < CHUNK:
+                return fresh, None
+            if fresh:
+                return fresh, fresh[-1]
+            # Of one instant there may be more than a chunk: those are passed by their number.
+            offset += CHUNK
+
+    async def archived(self, after: Position | None, until: Position | None) -> tuple[list[_Found], Position | None]:
+        if self.archive is None:
+            return [], None
+        read = partial(self.archive.page, self.index, self.conditions, after=after, until=until, limit=CHUNK)
+        found = [_Found(position, stored) for position, stored in await asyncio.to_thread(read)]
+        return found, found[-1].position if len(found) == CHUNK else until
+
+
+def _position(token: str) -> Position | None:
     if not token:
         return None
-    score, operation_id = paging.decode(token, int, str)
-    return float(score), operation_id
+    instant, operation_id = paging.decode(token, int, str)
+    return instant, operation_id
 
 
 def _terms(expression: str) -> Iterator[re.Match[str]]:
@@ -102,32 +164,29 @@ def _terms(expression: str) -> Iterator[re.Match[str]]:
     raise InvalidArgument([FieldViolation("filter", f"cannot read {rest!r}; expected field = value, joined by AND")])
 
 
-def _predicate(match: re.Match[str]) -> Predicate:
+def _term(match: re.Match[str]) -> tuple[Condition, Predicate]:
     name = match["field"]
     value = match["quoted"] if match["quoted"] is not None else match["bare"]
     if name == "state":
-        return _state(value)
+        state = _state(value)
+        return (name, state), lambda stored: stored.get(b"st") == state.encode()
     if name.startswith("labels."):
         key = name.removeprefix("labels.")
-        return lambda stored: record_of(stored).labels.get(key) == value
+        return (name, value), lambda stored: record_of(stored).labels.get(key) == value
     if name in _FIELDS:
         read = _FIELDS[name]
-        return lambda stored: read(stored) == value
+        return (name, value), lambda stored: read(stored) == value
     known = ", ".join(["state", *_FIELDS, "labels.<key>"])
     raise InvalidArgument([FieldViolation("filter", f"{name!r} is not a field of operations; known: {known}")])
 
 
-def _state(value: str) -> Predicate:
+def _state(value: str) -> str:
+    """Its number, as the store writes it."""
     name = value.upper().removeprefix("OPERATION_STATE_")
     try:
-        state = ops.OperationState.Value(f"OPERATION_STATE_{name}")
+        return str(ops.OperationState.Value(f"OPERATION_STATE_{name}"))
     except ValueError:
         raise InvalidArgument([FieldViolation("filter", f"{value!r} is not a state")]) from None
-    return lambda stored: stored.get(b"st") == str(state).encode()
-
-
-def _all(predicates: list[Predicate]) -> Predicate:
-    return lambda stored: all(predicate(stored) for predicate in predicates)
 
 
 _FIELDS: Final[dict[str, Callable[[StoredOperation], str]]] = {

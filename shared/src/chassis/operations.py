@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Final, Protocol
@@ -15,9 +16,20 @@ from waybill.store.v1 import store_pb2
 from chassis import store_calls
 from chassis.accept_batching import AcceptBatcher
 from chassis.acceptance import Acceptable, Provenance, Submission, acceptance
+from chassis.admission import Admission
 from chassis.call import Call, current_call
 from chassis.descriptions import describe, operation_name, timestamp
-from chassis.errors import Cancelled, FieldViolation, InvalidArgument, NotFound, ResourceExhausted, WaybillError
+from chassis.errors import (
+    Cancelled,
+    FailedPrecondition,
+    FieldViolation,
+    InvalidArgument,
+    NotFound,
+    ResourceExhausted,
+    Unavailable,
+    WaybillError,
+)
+from chassis.history import Archive
 from chassis.redaction import redacted
 from chassis.statuses import to_status
 from chassis.store import AsyncStore
@@ -27,6 +39,7 @@ from chassis.telemetry import now_us
 __all__ = ["Operations", "Submission"]
 
 QUEUE_FULL_RETRY: Final = timedelta(seconds=5)
+NOT_REPLICATED_RETRY: Final = timedelta(seconds=1)
 NO_BOUND: Final = 0
 
 
@@ -42,10 +55,22 @@ class ServiceName(Protocol):
 class Operations:
     """The operations of one service."""
 
-    def __init__(self, store: AsyncStore, app: ServiceName) -> None:
+    def __init__(
+        self,
+        store: AsyncStore,
+        app: ServiceName,
+        *,
+        archive: Archive | None = None,
+        admission: Admission | None = None,
+        replicas: int = 0,
+    ) -> None:
         self.store = store
         self.app = app
-        self._batcher = AcceptBatcher(store, app.queue_bound)
+        self.archive = archive
+        self.admission = admission
+        #: How many must have confirmed an acceptance before it is answered.
+        self.replicas = replicas
+        self._batcher = AcceptBatcher(self.commit)
 
     @property
     def service(self) -> str:
@@ -62,8 +87,9 @@ class Operations:
         """Accept one operation in one round trip.
 
         Raises InvalidArgument for bad submit options or a request_id that was used for another payload,
-        and ResourceExhausted when the queue is full.
+        and ResourceExhausted when the queue or the store is full.
         """
+        self.admit()
         submission = Submission(task, request, request_id=request_id or "", labels=labels or {})
         provenance = provenance_of_call(server=True)
         item = acceptance(submission, provenance)
@@ -82,7 +108,7 @@ class Operations:
         provenance = provenance_of_call(server=False, method=method)
         items: list[Acceptance | WaybillError] = [self._prepared(submission, provenance) for submission in submissions]
         sound = [item for item in items if isinstance(item, Acceptance)]
-        verdicts = iter(await self._accept(sound))
+        verdicts = iter(await self.commit(sound) if sound else [])
         answers: list[operations_pb2.Operation | status_pb2.Status] = []
         for item in items:
             if isinstance(item, WaybillError):
@@ -94,25 +120,57 @@ class Operations:
                 answers.append(to_status(error, self.service))
         return answers
 
-    async def _accept(self, items: list[Acceptance]) -> list[Verdict]:
-        return await self.store.run(store_calls.accept(items, bound=self.app.queue_bound)) if items else []
+    async def commit(self, items: list[Acceptance]) -> list[Verdict]:
+        """Accept in one call. Raises Unavailable, reason NOT_REPLICATED, where too few replicas have confirmed it.
+
+        The operations may be there then; a repeat with the same request_id finds them.
+        """
+        call = store_calls.accept(items, bound=self.app.queue_bound)
+        if not self.replicas:
+            return await self.store.run(call)
+        verdicts, confirmed = await self.store.run_replicated(call, self.replicas)
+        if confirmed < self.replicas:
+            raise Unavailable(
+                f"{confirmed} of {self.replicas} replicas have confirmed the acceptance in time; it may have happened",
+                reason="NOT_REPLICATED",
+                retry_after=NOT_REPLICATED_RETRY,
+            )
+        return verdicts
 
     async def get(self, operation_id: str, *, brief: bool = False) -> operations_pb2.Operation:
         """Raises NotFound, reason OPERATION_NOT_FOUND."""
         return describe(self.service, await self.stored(operation_id), brief=brief)
 
     async def stored(self, operation_id: str) -> Mapping[bytes, bytes]:
-        """The store's hash. Raises NotFound as `get` does."""
-        found: Mapping[bytes, bytes] = await self.store.client.hgetall(self.store.keys.operation(operation_id))
-        if b"rec" not in found:
+        """The store's hash, or the archive's. Raises NotFound as `get` does."""
+        found: Mapping[bytes, bytes] | None = await self.store.client.hgetall(self.store.keys.operation(operation_id))
+        if not found or b"rec" not in found:
+            found = await self._archived(operation_id)
+        if found is None:
             raise unknown_operation(self.service, operation_id)
         return found
 
     async def cancel(self, operation_id: str) -> None:
         """Cancel it and what it fanned out to. Ended operations stay as they are. Raises NotFound as `get` does."""
         (answer,) = await self.store.run(store_calls.cancel([operation_id]))
-        if answer.verdict == "unknown":
+        if answer.verdict == "unknown" and await self._archived(operation_id) is None:
             raise unknown_operation(self.service, operation_id)
+
+    async def delete(self, operation_id: str) -> None:
+        """Forget an operation that has ended. Raises NotFound as `get` does, FailedPrecondition for a live one."""
+        (answer,) = await self.store.run(store_calls.delete([operation_id]))
+        if answer == "live":
+            name = operation_name(self.service, operation_id)
+            raise FailedPrecondition(f"{name} has not ended; cancel it first", reason="OPERATION_NOT_ENDED")
+        was_live = answer == "deleted"
+        there = False
+        if self.archive is not None:
+            there = await asyncio.to_thread(self.archive.delete, operation_id, was_live=was_live)
+        if not (was_live or there):
+            raise unknown_operation(self.service, operation_id)
+
+    async def _archived(self, operation_id: str) -> Mapping[bytes, bytes] | None:
+        return None if self.archive is None else await asyncio.to_thread(self.archive.get, operation_id)
 
     async def _first(self, operation_id: str) -> operations_pb2.Operation:
         """The operation of an earlier request; only its name once it is kept no longer."""
@@ -121,9 +179,14 @@ class Operations:
         except NotFound:
             return operations_pb2.Operation(name=operation_name(self.service, operation_id), done=True)
 
-    @staticmethod
-    def _prepared(submission: Submission, provenance: Provenance) -> Acceptance | WaybillError:
+    def admit(self) -> None:
+        """Raises ResourceExhausted while the store is too full for new work."""
+        if self.admission is not None:
+            self.admission.check()
+
+    def _prepared(self, submission: Submission, provenance: Provenance) -> Acceptance | WaybillError:
         try:
+            self.admit()
             return acceptance(submission, provenance)
         except WaybillError as error:
             return error

@@ -9,12 +9,12 @@ from google.longrunning import operations_pb2, operations_pb2_grpc
 from google.protobuf.empty_pb2 import Empty
 from grpc import aio
 
-from chassis import paging, store_calls
+from chassis import paging
 from chassis.descriptions import describe
-from chassis.errors import FailedPrecondition, FieldViolation, InvalidArgument
+from chassis.errors import FieldViolation, InvalidArgument
 from chassis.event_log import EventLog
 from chassis.listing import list_page, parse_filter
-from chassis.operations import Operations, unknown_operation
+from chassis.operations import Operations
 
 MAX_WAIT_SECONDS: Final = 600.0
 #: Of the caller's deadline, kept back for the answer.
@@ -43,7 +43,14 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):
         wanted = parse_filter(request.filter)
         size = paging.size(request.page_size, 50, 1000)
         cursor = await self._log.end()
-        page = await list_page(self._operations.store, "ops", wanted, size=size, token=request.page_token)
+        page = await list_page(
+            self._operations.store,
+            "ops",
+            wanted,
+            size=size,
+            token=request.page_token,
+            archive=self._operations.archive,
+        )
         context.set_trailing_metadata(((CURSOR_METADATA, cursor),))
         return operations_pb2.ListOperationsResponse(
             operations=[describe(self._operations.service, stored, brief=True) for stored in page.operations],
@@ -75,12 +82,7 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):
         self, request: operations_pb2.DeleteOperationRequest, context: aio.ServicerContext[Any, Any]
     ) -> Empty:
         """Forgets an operation that has ended; one that has not must be cancelled first."""
-        operation_id = self._id(request.name)
-        (answer,) = await self._operations.store.run(store_calls.delete([operation_id]))
-        if answer == "unknown":
-            raise unknown_operation(self._operations.service, operation_id)
-        if answer == "live":
-            raise FailedPrecondition(f"{request.name} has not ended; cancel it first", reason="OPERATION_NOT_ENDED")
+        await self._operations.delete(self._id(request.name))
         return Empty()
 
     def _id(self, name: str) -> str:

@@ -12,6 +12,7 @@ from grpc_health.v1 import health_pb2_grpc
 from redis.exceptions import RedisError
 
 from chassis import telemetry
+from chassis.admission import Admission
 from chassis.channels import aio_channel_to, channel_to
 from chassis.health import Health, serve_alone
 from chassis.logging import get_logger
@@ -41,7 +42,14 @@ class Gateway:
         self.app = app
         self.settings = settings
         self.store = AsyncStore.connect(app.service, settings.waybill.redis_url)
-        self.operations = Operations(self.store, app)
+        self.admission = Admission(self.store, high_water=settings.waybill.store_high_water)
+        self.operations = Operations(
+            self.store,
+            app,
+            archive=app.archive,
+            admission=self.admission,
+            replicas=settings.waybill.awaited_replicas,
+        )
         # Run beside the server until it has drained; an outage of Redis interrupts them, no more.
         self.background: list[Background] = []
         self._server = RpcServer(app.service, settings.waybill)

@@ -14,7 +14,8 @@ import sqlalchemy.exc
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
-from chassis.errors import InvalidArgument, ResourceExhausted, Unavailable, Unimplemented, WaybillError
+from chassis.admission import store_full
+from chassis.errors import InvalidArgument, Unavailable, Unimplemented, WaybillError
 from chassis.statuses import STATUS_DETAILS_KEY, from_status, rpc_status, to_status
 
 RETRY_AFTER: Final = timedelta(seconds=1)
@@ -107,12 +108,7 @@ _Kinds: TypeAlias = tuple[type[BaseException], ...]
 _KNOWN: Final[tuple[tuple[_Kinds, Callable[[], WaybillError]], ...]] = (
     (
         (redis.exceptions.OutOfMemoryError,),
-        partial(
-            ResourceExhausted,
-            "the operation store is full",
-            reason="STORE_FULL",
-            retry_after=timedelta(seconds=5),
-        ),
+        store_full,
     ),
     ((redis.exceptions.ConnectionError, redis.exceptions.TimeoutError), _STORE_UNAVAILABLE),
     (

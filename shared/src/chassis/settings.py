@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -122,8 +123,16 @@ class WaybillSettings(_Settings):
     # Where the owner of each service, and of each further proto package, listens.
     routes: Annotated[Pairs, AfterValidator(_routes)] = Field(default_factory=lambda: split_pairs(DEFAULT_ROUTES))
     durability: Literal["always", "everysec", "replicated"] = "always"
+    # How many replicas must have confirmed an acceptance; for `replicated` alone.
+    replicas: int = Field(1, ge=1, le=10)
     insecure: bool = False
     lease_seconds: float = Field(15.0, ge=0.5, le=3_600)
+    # Most due operations in one queue; what would be more is refused with RESOURCE_EXHAUSTED.
+    queue_bound: int = Field(1_000_000, ge=1, le=100_000_000)
+    # Share of maxmemory from which on Redis is given no new work: RESOURCE_EXHAUSTED. The rest is for what is there.
+    store_high_water: float = Field(0.85, ge=0.1, le=1)
+    # How long an operation that has ended stays in Redis once the service's database has it.
+    tail_seconds: float = Field(600.0, ge=1, le=86_400)
     # SQLite files and folders under state_dir are shared by every machine that uses this Redis.
     shared_state_dir: bool = False
     max_payload_bytes: int = Field(1 << 20, ge=1_024, le=64 << 20)
@@ -136,6 +145,15 @@ class WaybillSettings(_Settings):
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None
     tls_ca_file: Path | None = None
+
+    @property
+    def awaited_replicas(self) -> int:
+        """0 where no acceptance waits for replicas."""
+        return self.replicas if self.durability == "replicated" else 0
+
+    @property
+    def tail(self) -> timedelta:
+        return timedelta(seconds=self.tail_seconds)
 
     @property
     def targets(self) -> dict[str, str]:
@@ -223,6 +241,14 @@ def contradictions(settings: ServiceSettings) -> Iterator[tuple[str, str]]:
             (
                 f"names another machine while {' and '.join(local)} keep state on this one; give those a URL "
                 "that every machine reaches, or set WAYBILL_SHARED_STATE_DIR=1 if all of them share the folder"
+            ),
+        )
+    if "replicas" in waybill.model_fields_set and waybill.durability != "replicated":
+        yield (
+            "WAYBILL_REPLICAS",
+            (
+                f"means nothing with WAYBILL_DURABILITY={waybill.durability}: set that to replicated, "
+                "or leave WAYBILL_REPLICAS out"
             ),
         )
     files = {name: getattr(waybill, name) for name in ("tls_cert_file", "tls_key_file", "tls_ca_file")}

@@ -9,6 +9,7 @@ from typing import Final
 import grpc
 from google.protobuf.message import DecodeError
 
+from chassis import store_calls
 from chassis.event_log import READ_COUNT, Entry, EventLog
 from chassis.logging import get_logger
 from chassis.otlp_wire import span_bytes
@@ -45,7 +46,7 @@ class SpanExporter:
 
     async def _take_turn(self) -> bool:
         key = self._store.keys.named("spans:turn")
-        if await self._store.client.set(key, self._identity, nx=True, ex=TURN_SECONDS):
+        if await self._store.run(store_calls.write("SET", "spans:turn", self._identity, "NX", "EX", TURN_SECONDS)):
             return True
         if await self._store.client.get(key) == self._identity.encode():
             return bool(await self._store.client.expire(key, TURN_SECONDS))
@@ -75,7 +76,7 @@ class SpanExporter:
                 await asyncio.sleep(RETRY_SECONDS)
                 if not await self._take_turn():
                     return False
-        await self._store.client.set(self._store.keys.named("spans:cursor"), entries[-1].cursor)
+        await self._store.run(store_calls.write("SET", "spans:cursor", entries[-1].cursor))
         return True
 
     def _spans_of(self, entry: Entry) -> list[bytes]:

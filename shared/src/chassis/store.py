@@ -19,6 +19,7 @@ from redis.exceptions import NoScriptError
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
+from chassis import store_calls
 from chassis.redis_asyncio import open_client
 from chassis.store_calls import Call, Keys
 
@@ -27,13 +28,20 @@ R = TypeVar("R")
 #: Without limits a frozen Redis blocks a client for ever.
 SOCKET_TIMEOUT_SECONDS: Final = 5.0
 CONNECT_TIMEOUT_SECONDS: Final = 2.0
+#: How long an acceptance waits for replicas.
+REPLICATION_SECONDS: Final = 1.0
+
+
+#: Scripts that bring new work, which a full store refuses. All others bring what is there to its end, or forget it.
+_REFUSED_WHEN_FULL: Final = frozenset({"accept"})
 
 
 @cache
 def script_source(name: str) -> str:
     """The text of a script, the prelude included."""
     folder = resources.files("chassis") / "scripts"
-    return (folder / "prelude.lua").read_text() + (folder / f"{name}.lua").read_text()
+    flags = "" if name in _REFUSED_WHEN_FULL else "#!lua flags=allow-oom\n"
+    return flags + (folder / "prelude.lua").read_text() + (folder / f"{name}.lua").read_text()
 
 
 @cache
@@ -100,5 +108,32 @@ class AsyncStore:
             answer = await self.client.eval(script_source(call.script), 1, self.keys.prefix, *call.arguments)
         return call.read(answer)
 
+    async def run_replicated(self, call: Call[R], replicas: int) -> tuple[R, int]:
+        """The answer, and how many replicas had confirmed it within REPLICATION_SECONDS. Raises as `run` does.
+
+        One round trip. A call that writes nothing, as one for what was accepted before, waits like any other: WAIT
+        waits for what its connection wrote last, so a write of its own stands before it.
+        """
+        answers = await self._and_wait(call, replicas)
+        if isinstance(answers[0], NoScriptError):
+            for script in (call.script, _MARK.script):
+                await self.client.script_load(script_source(script))
+            answers = await self._and_wait(call, replicas)
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        return call.read(answers[0]), int(answers[2])
+
+    async def _and_wait(self, call: Call[R], replicas: int) -> list[Any]:
+        pipeline = self.client.pipeline(transaction=False)
+        for one in (call, _MARK):
+            pipeline.evalsha(script_sha(one.script), 1, self.keys.prefix, *one.arguments)
+        pipeline.execute_command("WAIT", replicas, int(REPLICATION_SECONDS * 1000))
+        answers: list[Any] = await pipeline.execute(raise_on_error=False)
+        return answers
+
     async def close(self) -> None:
         await self.client.aclose()
+
+
+_MARK: Final = store_calls.write("SET", "replicated", "1")

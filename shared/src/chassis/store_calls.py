@@ -45,7 +45,7 @@ class Keys:
         return f"{self.prefix}bell:{queue}"
 
     def named(self, name: str) -> str:
-        """One of: events, events:trimmed, ops, due, leases, dead, finished, paused, parked, workers."""
+        """One of: events, events:trimmed, ops, due, leases, dead, finished, paused, parked, replays, workers."""
         return self.prefix + name
 
 
@@ -381,3 +381,8 @@ def publish(events: Sequence[tuple[str, str, bytes]]) -> Call[list[bool]]:
 def delete(operation_ids: Sequence[str]) -> Call[list[str]]:
     """Answers deleted, live or unknown."""
     return Call("delete", list(operation_ids), lambda answer: [value.decode() for value in answer])
+
+
+def write(command: str, name: str, *arguments: str | bytes | int) -> Call[Any]:
+    """One command on a key of the service, also where the store is full."""
+    return Call("write", [command, name, *arguments], lambda answer: answer)

@@ -57,7 +57,7 @@ class Subscriber:
         self._handler = handler
         self._waybill = settings.waybill
         self._store = AsyncStore.connect(app.service, settings.waybill.redis_url)
-        self._operations = Operations(self._store, app)
+        self._operations = Operations(self._store, app, replicas=settings.waybill.awaited_replicas)
 
     def run(self) -> int:
         """Follow until SIGTERM or SIGINT; what has been received is accepted before the end."""

@@ -48,7 +48,7 @@ class Ticker:
         self.every = every
         self._submission = submission
         self._store = AsyncStore.connect(app.service, settings.waybill.redis_url)
-        self._operations = Operations(self._store, app)
+        self._operations = Operations(self._store, app, replicas=settings.waybill.awaited_replicas)
 
     def run(self) -> int:
         """Tick until SIGTERM or SIGINT."""

@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from queue import Empty
 from typing import Any, Final
 
 from kombu.transport import redis as _kombu_redis
+from redis.exceptions import OutOfMemoryError
 
 from chassis import plain_messages
 from chassis.deliveries import WorkItem
 from chassis.intake import Intake, intakes
+from chassis.logging import get_logger
+
+log = get_logger(__name__)
 
 #: The stubs of kombu leave out what a transport is made of.
 kombu_redis: Any = _kombu_redis
@@ -39,6 +45,15 @@ def celery_message(item: WorkItem) -> dict[str, Any]:
             "body_encoding": None,
         },
     }
+
+
+@contextmanager
+def _left_for_later(what: str) -> Iterator[None]:
+    """What a full store refuses and ordinary messages can wait for must not end the worker's connection."""
+    try:
+        yield
+    except OutOfMemoryError as error:
+        log.warning("transport.left_for_later", what=what, error=str(error))
 
 
 class QoS(kombu_redis.QoS):  # type: ignore[misc]
@@ -84,6 +99,11 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]
             intake.give_back_all()
         super().restore_unacked_once(stderr)
 
+    def restore_visible(self, *args: Any, **options: Any) -> None:
+        """Of ordinary messages. In a full store they stay where they are until there is room."""
+        with _left_for_later("restoring"):
+            super().restore_visible(*args, **options)
+
 
 def is_operation(delivery_tag: str) -> bool:
     """Deliveries are named `session.fetch:index`; kombu's own tags are UUIDs.
@@ -100,6 +120,7 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
     from_transport_options = (*kombu_redis.Channel.from_transport_options, "waybill_service")
     waybill_service: str = ""
     _intake: Intake | None = None
+    _refresh_after: float = 0.0
 
     @property
     def intake(self) -> Intake | None:
@@ -115,6 +136,29 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
         """Make the event loop look for work: another thread has returned credit."""
         if self.connection is not None:
             self.connection.wake()
+
+    def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
+        """A full store must not keep workers from starting: they are what empties it.
+
+        Operations and remote control need no binding; whoever publishes an ordinary message declares its queue first.
+        """
+        with _left_for_later("binding"):
+            super()._queue_bind(exchange, routing_key, pattern, queue)
+
+    def _size(self, queue: str) -> int:
+        """Not in a transaction, as kombu has it: a full Redis 7 refuses whatever stands in one."""
+        with self.conn_or_acquire() as client:
+            pipeline = client.pipeline(transaction=False)
+            for priority in self.priority_steps:
+                pipeline.llen(self._q_for_pri(queue, priority))
+            return sum(pipeline.execute())
+
+    def maybe_refresh_binding_expiry(self) -> None:
+        if time.monotonic() < self._refresh_after:
+            return
+        self._refresh_after = time.monotonic() + BELL_SECONDS
+        with _left_for_later("refresh of bindings"):
+            super().maybe_refresh_binding_expiry()
 
     def _serves(self, intake: Intake) -> bool:
         active = self._active_queues

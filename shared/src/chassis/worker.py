@@ -26,10 +26,11 @@ from google.protobuf.message import Message
 from redis.exceptions import RedisError
 from waybill.operations.v1 import operations_pb2 as ops
 
-from chassis import celery_requests, plain_messages, telemetry
+from chassis import celery_requests, durability, plain_messages, telemetry
 from chassis.attempts import Attempt, FanOut
 from chassis.celery_settings import celery_settings
 from chassis.deliveries import WorkItem
+from chassis.history import Archive
 from chassis.intake import Intake, intakes
 from chassis.keeper import Keeper, host_facts
 from chassis.logging import get_logger
@@ -44,8 +45,6 @@ log = get_logger(__name__)
 
 Pool = Literal["threads", "prefork", "solo"]
 
-#: Most due operations in one queue; above it acceptance answers RESOURCE_EXHAUSTED.
-QUEUE_BOUND: Final = 1_000_000
 DEFAULT_TIMEOUT: Final = timedelta(minutes=5)
 UP_CHECK_SECONDS: Final = 0.1
 
@@ -87,17 +86,17 @@ class ServiceApp(celery.Celery):
         pool: Pool = "threads",
         concurrency: int = 8,
         outbox: sa.Engine | Callable[[], sa.Engine] | None = None,
+        history: sa.Engine | Callable[[], sa.Engine] | None = None,
         module: str = "",
-        queue_bound: int = QUEUE_BOUND,
     ) -> None:
         self.module = module or str(sys._getframe(1).f_globals["__name__"])  # noqa: SLF001 (where the app is found again by a spawned child)
         self.service = service
         self.queues = tuple(queues)
         self.pool_kind = pool
         self.concurrency = concurrency
-        self.queue_bound = queue_bound
         self.operation_tasks: dict[str, OperationTask] = {}
         self._outbox = outbox
+        self._history = history
         super().__init__(service, set_as_current=False, include=[self.module.rpartition(".")[0] + ".tasks"])
         celery_requests.apps[service] = self
         self.config_from_object(celery_settings(self))
@@ -115,6 +114,11 @@ class ServiceApp(celery.Celery):
         return Store.connect(self.service, self.waybill.redis_url)
 
     @property
+    def queue_bound(self) -> int:
+        """Most due operations in one queue; above it acceptance answers RESOURCE_EXHAUSTED."""
+        return self.waybill.queue_bound
+
+    @property
     def lease(self) -> timedelta:
         return timedelta(seconds=self.waybill.lease_seconds)
 
@@ -128,6 +132,11 @@ class ServiceApp(celery.Celery):
         if self._outbox is None:
             return None
         return Relay(self.service, self.store, self._outbox)
+
+    @cached_property
+    def archive(self) -> Archive | None:
+        """None for a service without `history`: its operations stay in the store for all of their retention."""
+        return None if self._history is None else Archive(self._history)
 
     def publish_owed(self, operation_id: str) -> None:
         """Publish what the operation's transactions owe, before its attempt settles.
@@ -267,6 +276,7 @@ class Attendance:
         signals.worker_shutdown.connect(self.on_shutdown, weak=False)
 
     def on_ready(self, sender: Any = None, **_: Any) -> None:
+        durability.look(self.app.store, self.app.waybill)
         self.intake.settler.start()
         self.keeper.start()
         self._offer_parked_messages()

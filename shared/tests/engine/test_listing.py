@@ -4,7 +4,7 @@ import pytest
 from chassis import store_calls
 from chassis.descriptions import record_of
 from chassis.errors import InvalidArgument
-from chassis.listing import SCAN_LIMIT, list_page, parse_filter
+from chassis.listing import SCAN_LIMIT, Filter, list_page, parse_filter
 
 pytestmark = pytest.mark.anyio
 
@@ -66,7 +66,7 @@ async def test_a_page_that_takes_several_reads_has_nothing_twice(async_store, wo
             work.accept(20)
         return True
 
-    page = await list_page(async_store, "ops", looking, size=450, token="")
+    page = await list_page(async_store, "ops", Filter(looking), size=450, token="")
 
     assert sorted(record_of(stored).id for stored in page.operations) == sorted(ids)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import pytest
-from chassis import store_calls
+from chassis import archive_calls, store_calls
 from chassis.store_calls import Acceptance, AttemptError, Begun, Settlement, SharedBegins, microseconds
 from chassis.testing.bench import MemoryBench, ValkeyBench
 from google.protobuf.struct_pb2 import Struct
@@ -13,6 +13,7 @@ from waybill.operations.v1 import operations_pb2 as ops
 from waybill.store.v1 import store_pb2
 
 LEASE = timedelta(seconds=15)
+TAIL = timedelta(minutes=10)
 BROKEN = AttemptError(14, "broken", "BROKEN", b"status")
 
 
@@ -34,6 +35,8 @@ class Desk:
         self.bench = bench
         self.run_call, self.advance, self.observe = bench.run, bench.advance, bench.observe
         self._numbers = itertools.count(1)
+        #: What lockstep's archivist has read.
+        self.read = []
 
     def an_acceptance(self, task="t", queue="q", priority=2, **options):
         number = next(self._numbers)
@@ -140,6 +143,19 @@ class Desk:
 
     def release(self, *runs, lost):
         return self.run_call(store_calls.release([(run.operation_id, run.delivery) for run in runs], lost=lost))
+
+    def unarchived(self, tail=TAIL, limit=200, who="archivist"):
+        """What the archive is to have; None when it is another's turn."""
+        return self.run_call(archive_calls.unarchived(who, tail=tail, limit=limit))
+
+    def archive(self, tail=TAIL):
+        """One pass of an archivist whose archive takes everything; the ids."""
+        ended = self.unarchived(tail)
+        assert self.run_call(archive_calls.archived(ended, tail=tail)) == len(ended)
+        return [item.operation_id for item in ended]
+
+    def discard(self, *operation_ids):
+        return self.run_call(archive_calls.discard(operation_ids))
 
     def keep_house(self, **options):
         options = {"interval": timedelta(milliseconds=1), "lease": LEASE} | options

@@ -12,4 +12,5 @@ app = ServiceApp(
     ],
     pool="threads",
     outbox=store.engine,
+    history=store.engine,
 )

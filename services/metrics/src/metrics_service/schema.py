@@ -1,13 +1,14 @@
 """The tables of the metrics service. Instants are microseconds since 1970, buckets seconds since 1970."""
 
 import sqlalchemy as sa
-from chassis import outbox
+from chassis import history, outbox
 
 from metrics_service.rollups import Resolution
 
 METADATA = sa.MetaData()
 
 OUTBOX = outbox.table(METADATA)
+history.tables(METADATA)
 
 SERIES = sa.Table(
     "series",

@@ -17,4 +17,5 @@ app = ServiceApp(
     pool="threads",
     concurrency=16,
     outbox=store.engine,
+    history=store.engine,
 )

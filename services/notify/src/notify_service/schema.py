@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import sqlalchemy as sa
-from chassis import outbox
+from chassis import history, outbox
 from chassis.database import insert_ignore
 
 METADATA: Final = sa.MetaData()
 _ID: Final = sa.String(63)
 
+history.tables(METADATA)
 outbox.table(METADATA)
 
 TEMPLATES: Final = sa.Table(

@@ -17,4 +17,5 @@ app = ServiceApp(
     pool="prefork",
     concurrency=2,
     outbox=lambda: store.reports().engine,
+    history=lambda: store.reports().engine,
 )

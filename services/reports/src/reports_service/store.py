@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import cache
 
 import sqlalchemy as sa
-from chassis import outbox
+from chassis import history, outbox
 from chassis.database import insert_ignore, open_database
 from chassis.outbox import OwingAttempt
 from chassis.settings import load
@@ -18,6 +18,7 @@ from reports_service.settings import ReportsSettings
 COMPLETED = "waybill.reports.report.completed"
 
 metadata = sa.MetaData()
+history.tables(metadata)
 outbox.table(metadata)
 _REPORTS = sa.Table(
     "reports",

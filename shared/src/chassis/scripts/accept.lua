@@ -59,7 +59,14 @@ for base = 4, #ARGV, STRIDE do
     redis.call('HSET', key, unpack(fields))
     redis.call('ZADD', P .. 'ops', now, id)
     if expire_time ~= '0' then redis.call('ZADD', P .. 'expiring', expire_time, id) end
-    if replayed ~= '' and redis.call('EXISTS', op_key(replayed)) == 1 then redis.call('HSET', op_key(replayed), 'rep', id) end
+    if replayed ~= '' then
+      if redis.call('EXISTS', op_key(replayed)) == 1 then
+        redis.call('HSET', op_key(replayed), 'rep', id)
+        archive_again(replayed)
+      else
+        redis.call('HSET', P .. 'replays', replayed, id)
+      end
+    end
     ring(queue)
     tally('a:' .. queue)
     append(entry, 'tc', context)

@@ -7,8 +7,7 @@ for _, id in ipairs(ARGV) do
   elseif not is_final(state) then
     answers[#answers + 1] = 'live'
   else
-    redis.call('DEL', op_key(id), P .. 'kids:' .. id)
-    for _, index in ipairs({'finished', 'ops', 'dead'}) do redis.call('ZREM', P .. index, id) end
+    forget(id)
     answers[#answers + 1] = 'deleted'
   end
 end

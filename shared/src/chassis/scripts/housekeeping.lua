@@ -29,11 +29,7 @@ for _, id in ipairs(overdue) do
   if redis.call('EXISTS', op_key(id)) == 1 then lose(id) else redis.call('ZREM', P .. 'leases', id) end
 end
 
-local deleted = redis.call('ZRANGEBYSCORE', P .. 'finished', '-inf', now, 'LIMIT', 0, limit)
-for _, id in ipairs(deleted) do
-  redis.call('DEL', op_key(id), P .. 'kids:' .. id)
-  for _, index in ipairs({'finished', 'ops', 'dead'}) do redis.call('ZREM', P .. index, id) end
-end
+local deleted = forget_past(limit)
 
 local cut = string.format('%.0f', math.floor((now - keep_events) / 1000))
 if redis.call('XTRIM', P .. 'events', 'MINID', '~', cut) > 0 then redis.call('SET', P .. 'events:trimmed', cut) end
@@ -55,4 +51,4 @@ for _, id in ipairs(page) do
 end
 redis.call('SET', P .. 'hk:rank', (#page == reconcile) and position + reconcile or 0)
 
-return {promoted, #expired, #overdue, #deleted, reconciled, granted}
+return {promoted, #expired, #overdue, deleted, reconciled, granted}

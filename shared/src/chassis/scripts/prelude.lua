@@ -100,6 +100,25 @@ local function leave_waiting(id)
   redis.call('ZREM', P .. 'parked:' .. f[3], id)
 end
 
+-- An ended operation has changed: the archive is to have it as it now stands. Its score says so (see unarchived.lua).
+local function archive_again(id)
+  local f = redis.call('HMGET', op_key(id), 'st', 'et', 'ks', 'kf')
+  if f[2] then redis.call('ZADD', P .. 'finished', 'XX', tonumber(f[2]) + tonumber((f[1] == FAILED) and f[4] or f[3]), id) end
+end
+
+-- Leaves nothing of an operation behind but its events.
+local function forget(id)
+  redis.call('DEL', op_key(id), P .. 'kids:' .. id)
+  for _, index in ipairs({'finished', 'ops', 'dead'}) do redis.call('ZREM', P .. index, id) end
+end
+
+-- What is past its time, at most `limit`; how many.
+local function forget_past(limit)
+  local past = redis.call('ZRANGEBYSCORE', P .. 'finished', '-inf', now, 'LIMIT', 0, limit)
+  for _, id in ipairs(past) do forget(id) end
+  return #past
+end
+
 local finish
 
 -- A parent that waits for its children ends when the last of them has.
@@ -108,7 +127,8 @@ local function child_ended(parent, state)
   if redis.call('EXISTS', parent_key) == 0 then return end
   redis.call('HINCRBY', parent_key, 'k' .. state, 1)
   local f = redis.call('HMGET', parent_key, 'fan', 'kids', 'st', 'k5', 'k6', 'k7', 'k8')
-  if f[1] ~= '1' or is_final(f[3]) then return end
+  if is_final(f[3]) then return archive_again(parent) end
+  if f[1] ~= '1' then return end
   local ended = 0
   for i = 4, 7 do ended = ended + tonumber(f[i] or '0') end
   if ended >= tonumber(f[2]) then finish(parent, SUCCEEDED, 'succeeded', {}) end

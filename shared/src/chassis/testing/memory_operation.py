@@ -77,6 +77,7 @@ class MemoryOperation:
     result: bytes = b""
     error: Error | None = None
     replayed_by: str = ""
+    discarded: bool = False
     log: dict[int, AttemptLog] = field(default_factory=dict)
 
     @property
@@ -86,6 +87,12 @@ class MemoryOperation:
     @property
     def children_ended(self) -> int:
         return sum(self.ended_children.values())
+
+    @property
+    def keep_until_us(self) -> int:
+        """Of one that has ended."""
+        failed = self.state == ops.OPERATION_STATE_FAILED
+        return self.end_us + (self.keep_failure_us if failed else self.keep_success_us)
 
     @property
     def begins_shared(self) -> bool:

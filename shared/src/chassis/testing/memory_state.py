@@ -38,6 +38,8 @@ class MemoryState:
     finished: dict[str, int] = field(default_factory=dict)
     dead: dict[str, int] = field(default_factory=dict)
     parked: dict[str, dict[str, int]] = field(default_factory=dict)
+    #: Of operations that only the archive has: the id of the last replay by that of the original.
+    replays: dict[str, str] = field(default_factory=dict)
     paused: set[str] = field(default_factory=set)
     log: list[LogEntry] = field(default_factory=list)
 
@@ -79,19 +81,29 @@ class MemoryState:
         self._unlease(operation)
         operation.state, operation.end_us, operation.due_us = state, self.now_us, 0
         operation.waits_for_children = operation.cancel_requested = False
-        failed = state == ops.OPERATION_STATE_FAILED
-        self.finished[operation.id] = self.now_us + (operation.keep_failure_us if failed else operation.keep_success_us)
-        if failed:
+        self.finished[operation.id] = operation.keep_until_us
+        if state == ops.OPERATION_STATE_FAILED:
             self.dead[operation.id] = self.now_us
         self._emit(verb, operation)
         parent = self.operations.get(operation.parent)
         if parent is not None:
             parent.ended_children[state] = parent.ended_children.get(state, 0) + 1
+            self._archive_again(parent)
             self._end_if_children_have(parent)
 
     def _end_if_children_have(self, parent: MemoryOperation) -> None:
         if parent.waits_for_children and parent.children_ended >= len(parent.children):
             self._finish(parent, ops.OPERATION_STATE_SUCCEEDED, "succeeded")
+
+    def _archive_again(self, operation: MemoryOperation) -> None:
+        if operation.final:
+            self.finished[operation.id] = operation.keep_until_us
+
+    def _forget_past(self, limit: int) -> int:
+        past = self._before_now(self.finished, limit)
+        for operation_id in past:
+            self._forget(operation_id)
+        return len(past)
 
     def _forget(self, operation_id: str) -> None:
         for index in (self.operations, self.finished, self.dead):

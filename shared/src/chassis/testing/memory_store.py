@@ -16,6 +16,7 @@ from google.rpc import code_pb2
 from waybill.operations.v1 import operations_pb2 as ops
 
 from chassis.store_calls import Call, microseconds
+from chassis.testing.memory_archiving import MemoryArchiving
 from chassis.testing.memory_attempts import Arguments, MemoryAttempts
 from chassis.testing.memory_operation import WAITING, Error, MemoryOperation
 from chassis.testing.memory_state import CANCELLED_ERROR, RUNNING, LogEntry, in_order
@@ -34,7 +35,7 @@ UNDELIVERED: Final = Error(
 
 
 @dataclass
-class MemoryStore(MemoryAttempts):
+class MemoryStore(MemoryAttempts, MemoryArchiving):
     """Answers calls as `Store` does. Not for several threads."""
 
     _requests: dict[str, tuple[str, str, int]] = field(default_factory=dict)
@@ -101,6 +102,9 @@ class MemoryStore(MemoryAttempts):
             self.operations[operation.parent].children.append(operation.id)
         if replayed in self.operations:
             self.operations[replayed].replayed_by = operation.id
+            self._archive_again(self.operations[replayed])
+        elif replayed:
+            self.replays[replayed] = operation.id
         self._watch_expiry(operation)
         if due_us > self.now_us:
             self._defer(operation, ops.OPERATION_STATE_SCHEDULED, due_us)
@@ -248,10 +252,8 @@ class MemoryStore(MemoryAttempts):
         overdue = self._before_now(self.leases, limit)
         for operation_id in overdue:
             self._lose_or_requeue(self.operations[operation_id])
-        kept_long_enough = self._before_now(self.finished, limit)
-        for operation_id in kept_long_enough:
-            self._forget(operation_id)
-        return [promoted, len(expired), len(overdue), len(kept_long_enough), self._reconcile(reconcile), granted]
+        deleted = self._forget_past(limit)
+        return [promoted, len(expired), len(overdue), deleted, self._reconcile(reconcile), granted]
 
     def _grant_after_an_absence(self, lease_us: int) -> int:
         """Nobody kept house for a third of a lease: every owner gets a full term to show itself."""

@@ -48,6 +48,15 @@ def store(valkey: EmbeddedValkey) -> Iterator[Store]:
     connected.close()
 
 
+@pytest.fixture(scope="session")
+def postgresql_url() -> Iterator[str]:
+    """An empty PostgreSQL for the session; tests that ask for it are marked `needs("postgres")`."""
+    from chassis.testing.postgresql import serving  # noqa: PLC0415
+
+    with serving() as url:
+        yield url
+
+
 @pytest.fixture
 def harness(tmp_path: Any) -> Iterator[Callable[..., Harness]]:
     """`harness([ServiceUnderTest(...)], environment={...})`: real processes, ended with the test.

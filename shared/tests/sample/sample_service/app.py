@@ -12,4 +12,5 @@ app = ServiceApp(
     ],
     concurrency=4,
     outbox=store.engine,
+    history=store.engine,
 )

@@ -4,7 +4,7 @@ import functools
 import os
 
 import sqlalchemy as sa
-from chassis import outbox
+from chassis import history, outbox
 from chassis.database import insert_ignore, open_database
 from chassis.settings import load
 from google.protobuf.struct_pb2 import Struct
@@ -12,6 +12,7 @@ from google.protobuf.struct_pb2 import Struct
 from sample_service.settings import SampleSettings
 
 metadata = sa.MetaData()
+history.tables(metadata)
 outbox.table(metadata)
 runs = sa.Table(
     "runs",

@@ -26,7 +26,7 @@ from google.protobuf import any_pb2 as google_dot_protobuf_dot_any__pb2
 from waybill.events.v1 import events_pb2 as waybill_dot_events_dot_v1_dot_events__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cwaybill/store/v1/store.proto\x12\x10waybill.store.v1\x1a\x19google/protobuf/any.proto\x1a\x1ewaybill/events/v1/events.proto\"\xf6\x02\n\x0fOperationRecord\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04task\x18\x02 \x01(\t\x12%\n\x07request\x18\x03 \x01(\x0b\x32\x14.google.protobuf.Any\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12=\n\x06labels\x18\x05 \x03(\x0b\x32-.waybill.store.v1.OperationRecord.LabelsEntry\x12\x0e\n\x06parent\x18\x06 \x01(\t\x12\x0c\n\x04root\x18\x07 \x01(\t\x12\x15\n\rreplayed_from\x18\x08 \x01(\t\x12\x11\n\teffect_id\x18\t \x01(\t\x12-\n\x05trace\x18\n \x01(\x0b\x32\x1e.waybill.store.v1.TraceContext\x12\x16\n\x0e\x65xpire_time_us\x18\x0b \x01(\x03\x12\x11\n\tprincipal\x18\x0c \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xa7\x01\n\x0cTraceContext\x12\x10\n\x08trace_id\x18\x01 \x01(\x0c\x12\x14\n\x0csend_span_id\x18\x02 \x01(\x0c\x12\x16\n\x0eparent_span_id\x18\x03 \x01(\x0c\x12,\n\x06server\x18\x04 \x01(\x0b\x32\x1c.waybill.store.v1.ServerSpan\x12)\n\x05links\x18\x05 \x03(\x0b\x32\x1a.waybill.store.v1.SpanLink\"K\n\nServerSpan\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x15\n\rstart_time_us\x18\x02 \x01(\x03\x12\x16\n\x0eparent_span_id\x18\x03 \x01(\x0c\"-\n\x08SpanLink\x12\x10\n\x08trace_id\x18\x01 \x01(\x0c\x12\x0f\n\x07span_id\x18\x02 \x01(\x0c\"n\n\x0ePublishedEvent\x12\'\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x18.waybill.events.v1.Event\x12\x14\n\x0coperation_id\x18\x02 \x01(\t\x12\x0e\n\x06parent\x18\x03 \x01(\t\x12\r\n\x05links\x18\x04 \x03(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cwaybill/store/v1/store.proto\x12\x10waybill.store.v1\x1a\x19google/protobuf/any.proto\x1a\x1ewaybill/events/v1/events.proto\"\xf6\x02\n\x0fOperationRecord\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04task\x18\x02 \x01(\t\x12%\n\x07request\x18\x03 \x01(\x0b\x32\x14.google.protobuf.Any\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12=\n\x06labels\x18\x05 \x03(\x0b\x32-.waybill.store.v1.OperationRecord.LabelsEntry\x12\x0e\n\x06parent\x18\x06 \x01(\t\x12\x0c\n\x04root\x18\x07 \x01(\t\x12\x15\n\rreplayed_from\x18\x08 \x01(\t\x12\x11\n\teffect_id\x18\t \x01(\t\x12-\n\x05trace\x18\n \x01(\x0b\x32\x1e.waybill.store.v1.TraceContext\x12\x16\n\x0e\x65xpire_time_us\x18\x0b \x01(\x03\x12\x11\n\tprincipal\x18\x0c \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xa7\x01\n\x0cTraceContext\x12\x10\n\x08trace_id\x18\x01 \x01(\x0c\x12\x14\n\x0csend_span_id\x18\x02 \x01(\x0c\x12\x16\n\x0eparent_span_id\x18\x03 \x01(\x0c\x12,\n\x06server\x18\x04 \x01(\x0b\x32\x1c.waybill.store.v1.ServerSpan\x12)\n\x05links\x18\x05 \x03(\x0b\x32\x1a.waybill.store.v1.SpanLink\"K\n\nServerSpan\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x15\n\rstart_time_us\x18\x02 \x01(\x03\x12\x16\n\x0eparent_span_id\x18\x03 \x01(\x0c\"-\n\x08SpanLink\x12\x10\n\x08trace_id\x18\x01 \x01(\x0c\x12\x0f\n\x07span_id\x18\x02 \x01(\x0c\"n\n\x0ePublishedEvent\x12\'\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x18.waybill.events.v1.Event\x12\x14\n\x0coperation_id\x18\x02 \x01(\t\x12\x0e\n\x06parent\x18\x03 \x01(\t\x12\r\n\x05links\x18\x04 \x03(\t\"\x83\x01\n\x11\x41rchivedOperation\x12?\n\x06\x66ields\x18\x01 \x03(\x0b\x32/.waybill.store.v1.ArchivedOperation.FieldsEntry\x1a-\n\x0b\x46ieldsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,6 +35,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_OPERATIONRECORD_LABELSENTRY']._loaded_options = None
   _globals['_OPERATIONRECORD_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_ARCHIVEDOPERATION_FIELDSENTRY']._loaded_options = None
+  _globals['_ARCHIVEDOPERATION_FIELDSENTRY']._serialized_options = b'8\001'
   _globals['_OPERATIONRECORD']._serialized_start=110
   _globals['_OPERATIONRECORD']._serialized_end=484
   _globals['_OPERATIONRECORD_LABELSENTRY']._serialized_start=439
@@ -47,4 +49,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SPANLINK']._serialized_end=778
   _globals['_PUBLISHEDEVENT']._serialized_start=780
   _globals['_PUBLISHEDEVENT']._serialized_end=890
+  _globals['_ARCHIVEDOPERATION']._serialized_start=893
+  _globals['_ARCHIVEDOPERATION']._serialized_end=1024
+  _globals['_ARCHIVEDOPERATION_FIELDSENTRY']._serialized_start=979
+  _globals['_ARCHIVEDOPERATION_FIELDSENTRY']._serialized_end=1024
 # @@protoc_insertion_point(module_scope)
