@@ -117,6 +117,7 @@ def test_a_burst_of_calls_waits_its_turn(tmp_path):
     assert connected <= MAX_CONNECTIONS
 
 
+@pytest.mark.anyio
 async def test_a_lane_that_its_server_has_closed_is_not_used_again(valkey):
     """The next command finds another connection; nobody hears of the old one."""
     client = open_client(valkey.url, socket_timeout=5)
@@ -133,6 +134,7 @@ async def test_a_lane_that_its_server_has_closed_is_not_used_again(valkey):
     await client.aclose()
 
 
+@pytest.mark.anyio
 async def test_commands_side_by_side_have_lanes_of_their_own(valkey):
     """Answers go to whom they are for; an error leaves its lane in use."""
     client = open_client(valkey.url, socket_timeout=5)
