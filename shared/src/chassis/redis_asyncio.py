@@ -11,6 +11,7 @@ import asyncio
 from types import TracebackType
 from typing import Any, Final
 
+import hiredis
 import redis.asyncio
 from redis.asyncio import connection as _connections
 from redis.exceptions import ResponseError
@@ -99,7 +100,7 @@ class Lanes:
         """The answer. Raises RedisError."""
         lane = await self._take()
         try:
-            await lane.send_command(*command, check_health=False)
+            await lane.send_packed_command(hiredis.pack_command(command), check_health=False)
             answer = await lane.read_response()
         except ResponseError:
             await self._give(lane)
