@@ -5,11 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import kombu
+from celery.concurrency import get_implementation
 
 from chassis.store import CONNECT_TIMEOUT_SECONDS, SOCKET_TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
     from chassis.worker import ServiceApp
+
+
+def celery_pool(kind: str) -> str:
+    """Celery's name for a pool."""
+    return "chassis.threads_pool:TaskPool" if kind == "threads" else kind
+
+
+def kind_of_pool(pool: Any) -> str:
+    """Our name for a pool that Celery was given by whatever name it has."""
+    module = get_implementation(pool).__module__.rpartition(".")[2]
+    return {"thread": "threads", "threads_pool": "threads"}.get(module, module)
 
 
 def celery_settings(app: ServiceApp) -> dict[str, Any]:
@@ -47,7 +59,8 @@ def celery_settings(app: ServiceApp) -> dict[str, Any]:
         "task_serializer": "json",
         "result_serializer": "json",
         "accept_content": ["json"],
-        "worker_pool": app.pool_kind,
+        "worker_pool": celery_pool(app.pool_kind),
+        "worker_consumer": "chassis.celery_consumer:Consumer",
         "worker_concurrency": app.concurrency,
         "worker_prefetch_multiplier": 1,
         "worker_cancel_long_running_tasks_on_connection_loss": False,

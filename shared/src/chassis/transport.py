@@ -15,11 +15,14 @@ from typing import Any, Final
 
 from kombu.transport import redis as _kombu_redis
 from redis.exceptions import OutOfMemoryError
+from waybill.operations.v1 import operations_pb2 as ops
 
-from chassis import plain_messages
+from chassis import plain_messages, store_calls
+from chassis.celery_requests import apps
 from chassis.deliveries import WorkItem
 from chassis.intake import Intake, intakes
 from chassis.logging import get_logger
+from chassis.store import Store
 
 log = get_logger(__name__)
 
@@ -29,6 +32,9 @@ kombu_redis: Any = _kombu_redis
 #: Longest wait for a doorbell; a bell that was rung for a worker that died costs no more than this.
 BELL_SECONDS: Final = 1.0
 SHORTEST_BELL_SECONDS: Final = 0.01
+#: Most operations that one call cancels: bounds how long a purge keeps the store to itself.
+PURGE_CHUNK: Final = 500
+PRIORITIES: Final = (ops.PRIORITY_LOW, ops.PRIORITY_NORMAL, ops.PRIORITY_HIGH)
 
 
 def celery_message(item: WorkItem) -> dict[str, Any]:
@@ -136,6 +142,25 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
         """Make the event loop look for work: another thread has returned credit."""
         if self.connection is not None:
             self.connection.wake()
+
+    def _purge(self, queue: str) -> int:
+        """Cancel the operations that wait in the queue now, then drop its plain messages; how many of both."""
+        app = apps.get(self.waybill_service)
+        waiting = 0 if app is None else self._cancel_waiting(app.store, queue)
+        return waiting + int(super()._purge(queue))
+
+    @staticmethod
+    def _cancel_waiting(store: Store, queue: str) -> int:
+        cancelled = 0
+        for priority in PRIORITIES:
+            key = store.keys.queue(queue, priority)
+            for _ in range(0, store.client.zcard(key), PURGE_CHUNK):
+                if not (ids := [member.decode() for member in store.client.zrange(key, 0, PURGE_CHUNK - 1)]):
+                    break
+                answers = store.run(store_calls.cancel(ids))
+                cancelled += sum(answer.verdict == "cancelled" for answer in answers)
+                store.client.zrem(key, *ids)
+        return cancelled
 
     def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
         """A full store must not keep workers from starting: they are what empties it.
