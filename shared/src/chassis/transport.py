@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from kombu.transport import redis as _kombu_redis
 from redis.exceptions import OutOfMemoryError
+from redis.sentinel import SentinelManagedConnection
 from waybill.operations.v1 import operations_pb2 as ops
 
 from chassis import plain_messages, store_calls
@@ -22,6 +23,7 @@ from chassis.celery_requests import apps
 from chassis.deliveries import WorkItem
 from chassis.intake import Intake, intakes
 from chassis.logging import get_logger
+from chassis.sentinels import SentinelUrl, primary_pool
 from chassis.store import Store
 
 log = get_logger(__name__)
@@ -307,3 +309,23 @@ class Transport(kombu_redis.Transport):  # type: ignore[misc]
             fds, self._wake_fds = self._wake_fds, None
             for fd in fds:
                 os.close(fd)
+
+
+class SentinelChannel(Channel):
+    """Its connections go to whichever server the Sentinels call the primary."""
+
+    connection_class = SentinelManagedConnection
+    keyprefix_fanout: str
+
+    def _get_pool(self, asynchronous: bool = False) -> Any:  # noqa: FBT001, FBT002 (kombu's signature)
+        options = self._connparams(asynchronous)
+        self.keyprefix_fanout = self.keyprefix_fanout.format(db=options["db"])
+        for ours in ("host", "port"):
+            options.pop(ours)
+        return primary_pool(SentinelUrl.parse(apps[self.waybill_service].waybill.redis_url), **options)
+
+
+class SentinelTransport(Transport):
+    """The transport over a store that is found through Sentinels."""
+
+    Channel = SentinelChannel
