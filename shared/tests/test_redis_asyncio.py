@@ -6,7 +6,8 @@ import signal
 
 import pytest
 from chassis.embedded import EmbeddedValkey
-from chassis.redis_asyncio import MAX_CONNECTIONS, open_client
+from chassis.redis_asyncio import MAX_CONNECTIONS, Lanes, open_client
+from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 
@@ -114,3 +115,36 @@ def test_a_burst_of_calls_waits_its_turn(tmp_path):
 
     assert all(answers)
     assert connected <= MAX_CONNECTIONS
+
+
+@pytest.mark.anyio
+async def test_a_lane_that_its_server_has_closed_is_not_used_again(valkey):
+    """The next command finds another connection; nobody hears of the old one."""
+    client = open_client(valkey.url, socket_timeout=5)
+    lanes = Lanes(client)
+    first = await lanes.execute("CLIENT", "ID")
+    assert await lanes.execute("CLIENT", "ID") == first
+
+    await client.execute_command("CLIENT", "KILL", "ID", first)
+    while not lanes._free[0]._reader.at_eof():  # noqa: ASYNC110 (nothing tells of it)
+        await asyncio.sleep(0)
+
+    assert await lanes.execute("CLIENT", "ID") != first
+    await lanes.close()
+    await client.aclose()
+
+
+@pytest.mark.anyio
+async def test_commands_side_by_side_have_lanes_of_their_own(valkey):
+    """Answers go to whom they are for; an error leaves its lane in use."""
+    client = open_client(valkey.url, socket_timeout=5)
+    lanes = Lanes(client)
+
+    answers = await asyncio.gather(*(lanes.execute("ECHO", str(number)) for number in range(50)))
+    with pytest.raises(ResponseError):
+        await lanes.execute("NO-SUCH-COMMAND")
+
+    assert [answer.decode() for answer in answers] == [str(number) for number in range(50)]
+    assert await lanes.execute("ECHO", "after") == b"after"
+    await lanes.close()
+    await client.aclose()

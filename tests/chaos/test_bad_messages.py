@@ -9,7 +9,7 @@ import pytest
 from waybill.operations.v1 import operations_pb2 as ops
 
 from tests.chaos.forms import experiment
-from tests.chaos.oracle import judge
+from tests.chaos.oracle import assert_every_slot_works, judge
 from tests.stack import until
 
 pytestmark = pytest.mark.slow
@@ -76,7 +76,7 @@ def test_15_messages_that_cannot_run_are_parked_and_stop_nothing(arena, rng, rou
 
 @experiment(long=3)
 def test_15_a_plain_message_is_offered_again_to_a_worker_that_starts(arena, rounds):
-    """One that knows its task runs it; nobody has to send it again."""
+    """One that knows its task runs it; nobody has to send it again, and its slot is given back."""
     queue, parked = (arena.keys.named(f"celery:{part}{QUEUE}") for part in ("", "parked:"))
     for _ in range(rounds):
         arena.redis.lpush(queue, json.dumps(envelope("chaos.plain_of_the_next_version")))
@@ -85,6 +85,7 @@ def test_15_a_plain_message_is_offered_again_to_a_worker_that_starts(arena, roun
         with arena.changed(arena.worker, CHAOS_NEWER="1"):
             arena.worker.wait_for_event("plain.ran", since=mark)
             assert not arena.redis.exists(queue, parked)
+            assert_every_slot_works(arena)
 
     judge(arena)
 

@@ -4,6 +4,8 @@ import secrets
 import subprocess
 
 NETWORK = "10.213.77"
+# Else a bridge has the lowest address of its ports, and a new cable may take it from those who know it.
+BRIDGE = "02:57:42:00:00:01"
 
 
 class Network:
@@ -14,7 +16,7 @@ class Network:
         self._machines = []
         self._home = self._namespace("home")
         self.home_address = f"{NETWORK}.1"
-        self._in(self._home, "ip", "link", "add", "bridge", "type", "bridge")
+        self._in(self._home, "ip", "link", "add", "bridge", "address", BRIDGE, "type", "bridge")
         self._in(self._home, "ip", "address", "add", f"{self.home_address}/24", "dev", "bridge")
         self._in(self._home, "ip", "link", "set", "bridge", "up")
         self._plug(None, 254)

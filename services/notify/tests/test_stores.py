@@ -28,8 +28,7 @@ def test_a_template_is_kept_with_its_version(store, a_template):
     assert (created.version, created.subject, created.html) == (1, "Hello {{ name }}", "<p>x</p>")
     assert created.create_time == created.update_time
     assert store.templates.get("welcome") == created
-    assert store.templates.exists("welcome")
-    assert not store.templates.exists("other")
+    assert store.templates.existing({"welcome", "other"}) == {"welcome"}
 
 
 def test_each_change_of_a_template_is_a_version(store, a_template):

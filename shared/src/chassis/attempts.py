@@ -257,6 +257,9 @@ def conclude(task: OperationTask, attempt: Attempt, record: store_pb2.OperationR
         if attempt.stopped is None:
             return failure(task, attempt, error)
         return Settlement(attempt.operation_id, attempt.token, ops.ATTEMPT_OUTCOME_CANCELLED)
+    except FencedOff:
+        log.warning("attempt.taken_over", attempt=attempt.number)
+        return Settlement(attempt.operation_id, attempt.token, ops.ATTEMPT_OUTCOME_LOST)
     except DrainRequested:
         return Settlement(attempt.operation_id, attempt.token, ops.ATTEMPT_OUTCOME_RETURNED)
     except (Exception, SystemExit) as error:  # noqa: BLE001 (whatever a task raises is an outcome of the attempt)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Final, Protocol
 
@@ -40,7 +40,8 @@ __all__ = ["Operations", "Submission"]
 
 QUEUE_FULL_RETRY: Final = timedelta(seconds=5)
 NOT_REPLICATED_RETRY: Final = timedelta(seconds=1)
-NO_BOUND: Final = 0
+#: Operations of a batch that share a call to the store.
+CHUNK: Final = 125
 
 
 class ServiceName(Protocol):
@@ -101,14 +102,30 @@ class Operations:
     async def accept_many(
         self, submissions: Sequence[Submission], *, method: str = ""
     ) -> list[operations_pb2.Operation | status_pb2.Status]:
-        """Accept each by itself, all in one round trip; an operation or an error for each, in order.
+        """Accept each by itself; an operation or an error for each, in order.
 
-        `method` scopes the request_ids where no RPC is being served.
+        While one chunk is on its way the next is made ready. `method` scopes the request_ids where no RPC is served.
         """
         provenance = provenance_of_call(server=False, method=method)
-        items: list[Acceptance | WaybillError] = [self._prepared(submission, provenance) for submission in submissions]
-        sound = [item for item in items if isinstance(item, Acceptance)]
-        verdicts = iter(await self.commit(sound) if sound else [])
+        items: list[Acceptance | WaybillError] = []
+        commits: list[asyncio.Task[list[Verdict]]] = []
+        try:
+            for begin in range(0, len(submissions), CHUNK):
+                chunk = [self._prepared(submission, provenance) for submission in submissions[begin : begin + CHUNK]]
+                items += chunk
+                sound = [item for item in chunk if isinstance(item, Acceptance)]
+                if sound:
+                    commits.append(asyncio.create_task(self.commit(sound)))
+                    await asyncio.sleep(0)
+            verdicts = [verdict for commit in commits for verdict in await commit]
+        finally:
+            for commit in commits:
+                commit.cancel()
+        return await self._answers(items, iter(verdicts))
+
+    async def _answers(
+        self, items: list[Acceptance | WaybillError], verdicts: Iterator[Verdict]
+    ) -> list[operations_pb2.Operation | status_pb2.Status]:
         answers: list[operations_pb2.Operation | status_pb2.Status] = []
         for item in items:
             if isinstance(item, WaybillError):

@@ -8,15 +8,16 @@ for each command. `asyncio.timeout` does neither.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from types import TracebackType
 from typing import Any, Final
 
+import hiredis
 import redis.asyncio
 from redis.asyncio import connection as _connections
 from redis.asyncio import sentinel as _sentinels
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from chassis.sentinels import ANSWER_SECONDS, SentinelUrl, asking_options, names_sentinels
@@ -27,6 +28,8 @@ sentinels: Any = _sentinels
 
 #: Beyond so many commands under way at once, the next waits for one to be done. redis-py's own pool refuses it.
 MAX_CONNECTIONS: Final = 100
+#: Of these, what is kept apart for calls that follow each other.
+MAX_LANES: Final = 4
 
 
 def open_client(url: str, *, socket_timeout: float, **options: Any) -> redis.asyncio.Redis:
@@ -76,14 +79,83 @@ class _Bounded:
         async with self._bound("read from"):
             return await super().read_response(*arguments, **options)  # type: ignore[misc]
 
-    @asynccontextmanager
-    async def _bound(self, what: str) -> AsyncIterator[None]:
-        """A connection that was interrupted is closed by redis-py, since its next answer would be another's."""
+    def _bound(self, what: str) -> _Bound:
+        return _Bound(what, self._bound_seconds)
+
+
+class _Bound:
+    """`async with`: RedisTimeoutError when it takes too long.
+
+    A connection that was interrupted is closed by redis-py, since its next answer would be another's.
+    """
+
+    __slots__ = ("_seconds", "_timeout", "_what")
+
+    def __init__(self, what: str, seconds: float) -> None:
+        self._what = what
+        self._seconds = seconds
+        self._timeout = asyncio.timeout(seconds)
+
+    async def __aenter__(self) -> None:
+        await self._timeout.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         try:
-            async with asyncio.timeout(self._bound_seconds):
-                yield
+            await self._timeout.__aexit__(kind, error, traceback)
         except TimeoutError:
-            raise RedisTimeoutError(f"could not {what} Redis within {self._bound_seconds:g} s") from None
+            raise RedisTimeoutError(f"could not {self._what} Redis within {self._seconds:g} s") from None
+
+
+class Lanes:
+    """Connections that pass from one command to the next.
+
+    A pool's own way (a lock, a look at the socket, a retry policy, bookkeeping) costs more than the command. A lane
+    that its server has closed is noticed by what asyncio has read of it.
+    """
+
+    def __init__(self, client: redis.asyncio.Redis) -> None:
+        self._pool: Any = client.connection_pool
+        self._free: list[Any] = []
+
+    async def execute(self, *command: Any) -> Any:
+        """The answer. Raises RedisError."""
+        lane = await self._take()
+        try:
+            await lane.send_packed_command(hiredis.pack_command(command), check_health=False)
+            answer = await lane.read_response()
+        except ResponseError:
+            await self._give(lane)
+            raise
+        except BaseException:
+            await self._drop(lane)
+            raise
+        await self._give(lane)
+        return answer
+
+    async def close(self) -> None:
+        while self._free:
+            await self._drop(self._free.pop())
+
+    async def _take(self) -> Any:
+        while self._free:
+            lane = self._free.pop()
+            reader = lane._reader  # noqa: SLF001 (its end is all that says that the server has closed)
+            if reader is not None and not reader.at_eof():
+                return lane
+            await self._drop(lane)
+        return await self._pool.get_connection()
+
+    async def _give(self, lane: Any) -> None:
+        if len(self._free) < MAX_LANES:
+            self._free.append(lane)
+        else:
+            await self._pool.release(lane)
+
+    async def _drop(self, lane: Any) -> None:
+        await lane.disconnect(nowait=True)
+        await self._pool.release(lane)
 
 
 class _Connection(_Bounded, connections.Connection):  # type: ignore[misc]

@@ -19,7 +19,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
 from chassis import store_calls
-from chassis.redis_asyncio import open_client
+from chassis.redis_asyncio import Lanes, open_client
 from chassis.sentinels import open_blocking
 from chassis.store_calls import Call, Keys
 
@@ -95,17 +95,20 @@ class AsyncStore:
     keys: Keys
     #: A redis.asyncio.Redis; untyped as above.
     client: Any
+    lanes: Lanes
 
     @classmethod
     def connect(cls, service: str, url: str) -> AsyncStore:
-        return cls(Keys(service), open_client(url, **connection_options(asynchronous=True)))
+        client = open_client(url, **connection_options(asynchronous=True))
+        return cls(Keys(service), client, Lanes(client))
 
     async def run(self, call: Call[R]) -> R:
         """Raises as `Store.run` does."""
+        prefix, arguments = self.keys.prefix, call.arguments
         try:
-            answer = await self.client.evalsha(script_sha(call.script), 1, self.keys.prefix, *call.arguments)
+            answer = await self.lanes.execute("EVALSHA", script_sha(call.script), 1, prefix, *arguments)
         except NoScriptError:
-            answer = await self.client.eval(script_source(call.script), 1, self.keys.prefix, *call.arguments)
+            answer = await self.lanes.execute("EVAL", script_source(call.script), 1, prefix, *arguments)
         return call.read(answer)
 
     async def run_replicated(self, call: Call[R], replicas: int) -> tuple[R, int]:
@@ -133,6 +136,7 @@ class AsyncStore:
         return answers
 
     async def close(self) -> None:
+        await self.lanes.close()
         await self.client.aclose()
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import os
 import socket
 import sys
-import typing
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +13,7 @@ from datetime import timedelta
 from fnmatch import fnmatchcase
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Final, Literal, cast, get_args, get_origin, overload
+from typing import Any, Final, Literal, cast, overload
 
 import celery
 import sqlalchemy as sa
@@ -37,6 +35,7 @@ from chassis.logging import get_logger
 from chassis.relay import Relay
 from chassis.retries import RetryPolicy
 from chassis.settings import WaybillSettings
+from chassis.signatures import signature_of
 from chassis.store import Store
 
 __all__ = ["Attempt", "FanOut", "QueueSpec", "ServiceApp"]
@@ -377,22 +376,3 @@ def version_of(service: str) -> str:
         return version(f"waybill-{service}")
     except PackageNotFoundError:
         return "0"
-
-
-def signature_of(function: Callable[..., Any]) -> tuple[type[Message], type[Message] | None]:
-    """Payload and response types of `(attempt, request) -> response`. Raises TypeError for any other shape."""
-    parameters = list(inspect.signature(function).parameters)
-    if len(parameters) != 2:  # noqa: PLR2004
-        raise TypeError(f"{function.__qualname__} must take (attempt, request)")
-    hints = typing.get_type_hints(function)
-    request_type = hints.get(parameters[1])
-    if not (isinstance(request_type, type) and issubclass(request_type, Message)):
-        raise TypeError(f"{function.__qualname__}: annotate {parameters[1]} with its message type")
-    answer = hints.get("return")
-    if get_origin(answer) is FanOut:
-        (answer,) = get_args(answer)
-    if isinstance(answer, type) and issubclass(answer, Message):
-        return request_type, answer
-    if answer is None or answer is type(None):
-        return request_type, None
-    raise TypeError(f"{function.__qualname__}: the return annotation must be a message type, FanOut[...] or None")

@@ -48,17 +48,22 @@ class NotifyServicer(notify_pb2_grpc.NotifyServiceServicer):
     async def SendNotification(
         self, request: notify_pb2.SendNotificationRequest, _context: Context
     ) -> operations_pb2.Operation:
-        return await self.operations.accept(tasks.send_notification, await asyncio.to_thread(self._acceptable, request))
+        (judged,) = await asyncio.to_thread(self._judged, [request])
+        if isinstance(judged, WaybillError):
+            raise judged
+        return await self.operations.accept(tasks.send_notification, judged)
 
     async def BatchSendNotifications(
         self, request: notify_pb2.BatchSendNotificationsRequest, _context: Context
     ) -> notify_pb2.BatchSendNotificationsResponse:
         requests.check_batch(request)
-        judged = await asyncio.to_thread(lambda: [self._judged(item) for item in request.requests])
-        sound = [item for item in judged if isinstance(item, notify_pb2.SendNotificationRequest)]
+        judged = await asyncio.to_thread(self._judged, request.requests)
+        sound = [item for item in judged if not isinstance(item, WaybillError)]
         submissions = [Submission(tasks.send_notification, item) for item in sound]
         accepted = iter(await self.operations.accept_many(submissions))
-        answers = [item if isinstance(item, status_pb2.Status) else next(accepted) for item in judged]
+        answers = [
+            to_status(item, app.service) if isinstance(item, WaybillError) else next(accepted) for item in judged
+        ]
         return notify_pb2.BatchSendNotificationsResponse(items=map(_item, answers))
 
     async def CreateTemplate(self, request: notify_pb2.CreateTemplateRequest, _context: Context) -> notify_pb2.Template:
@@ -166,23 +171,26 @@ class NotifyServicer(notify_pb2_grpc.NotifyServiceServicer):
         token = paging.encode(listed[-1][0] if len(found) > page.size else ())
         return notify_pb2.ListDeliveriesResponse(deliveries=[delivery for _, delivery in listed], next_page_token=token)
 
-    def _acceptable(self, request: notify_pb2.SendNotificationRequest) -> notify_pb2.SendNotificationRequest:
-        """The request as it is kept, its secrets apart. Raises InvalidArgument and NotFound."""
-        requests.check_notification(request)
-        raise_if_missing(
-            request.template_id,
-            template_known=self.store.templates.exists(request.template_id),
-            missing_recipients=self.store.recipients.missing(request.recipient_ids),
-        )
-        return self.store.secrets.sealed(request)
-
     def _judged(
-        self, request: notify_pb2.SendNotificationRequest
-    ) -> notify_pb2.SendNotificationRequest | status_pb2.Status:
-        try:
-            return self._acceptable(request)
-        except WaybillError as error:
-            return to_status(error, app.service)
+        self, items: Sequence[notify_pb2.SendNotificationRequest]
+    ) -> list[notify_pb2.SendNotificationRequest | WaybillError]:
+        """Each request as it is kept, its secrets apart, or why it is refused; two queries for all of them."""
+        templates = self.store.templates.existing({item.template_id for item in items})
+        missing = set(self.store.recipients.missing(sorted({name for item in items for name in item.recipient_ids})))
+
+        def judge(item: notify_pb2.SendNotificationRequest) -> notify_pb2.SendNotificationRequest | WaybillError:
+            try:
+                requests.check_notification(item)
+                raise_if_missing(
+                    item.template_id,
+                    template_known=item.template_id in templates,
+                    missing_recipients=[name for name in item.recipient_ids if name in missing],
+                )
+                return self.store.secrets.sealed(item)
+            except WaybillError as error:
+                return error
+
+        return [judge(item) for item in items]
 
     def _previewed(self, request: notify_pb2.PreviewTemplateRequest) -> notify_pb2.PreviewTemplateResponse:
         template = self._preview_source(request)
