@@ -2,11 +2,20 @@
 
 import os
 import shutil
+import subprocess
 from collections.abc import Generator, Iterable
 
 import pytest
 
 pytest_plugins = ["chassis.testing.plugin"]
+
+
+def _may_make_namespaces() -> bool:
+    unshare = shutil.which("unshare")
+    if unshare is None:
+        return False
+    return subprocess.run([unshare, "--net", "true"], capture_output=True, check=False).returncode == 0
+
 
 # What `@pytest.mark.needs(...)` may name: programs, any of which will do, and a variable that
 # gives an address or a path instead.
@@ -14,6 +23,8 @@ NEEDS: dict[str, tuple[tuple[str, ...], str]] = {
     "chromium": (("chromium", "chromium-browser", "google-chrome"), "WAYBILL_TEST_CHROMIUM"),
     "docker": (("docker",), "WAYBILL_TEST_DOCKER"),
     "grpcurl": (("grpcurl",), "WAYBILL_TEST_GRPCURL"),
+    # Root on Linux with iproute2: a user without rights finds the program and nothing else.
+    "netns": (("ip",) if _may_make_namespaces() else (), "WAYBILL_TEST_NETNS"),
     "jaeger": (("jaeger", "jaeger-all-in-one"), "WAYBILL_TEST_JAEGER"),
     "otelcol": (("otelcol", "otelcol-contrib"), "WAYBILL_TEST_OTELCOL"),
     "postgres": (("postgres", "pg_ctl"), "WAYBILL_TEST_POSTGRES"),

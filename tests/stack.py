@@ -58,11 +58,12 @@ class Stack(Harness):
 
     Args:
         environment: of every process, over what this sets.
+        valkey: one that is there already, which the caller ends.
     """
 
-    def __init__(self, directory, environment=None):
+    def __init__(self, directory, environment=None, valkey=None):
         given = {"WAYBILL_LEASE_SECONDS": str(LEASE_SECONDS), "WAYBILL_GRACE_SECONDS": "2", **(environment or {})}
-        super().__init__(directory, SERVICES, environment=given)
+        super().__init__(directory, SERVICES, environment=given, valkey=valkey)
 
     def make_whole(self):
         """Whatever a test has stopped, frozen or killed runs again and serves."""

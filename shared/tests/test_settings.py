@@ -4,6 +4,7 @@ import os
 
 import pytest
 from chassis import settings
+from chassis.sentinels import SentinelUrl
 from chassis.settings import CommaList, ServiceSettings, SettingsError, WaybillSettings, load
 from pydantic_settings import SettingsConfigDict
 
@@ -172,3 +173,40 @@ def test_tls_needs_all_its_files(tmp_path):
 def test_the_shared_settings_load_alone():
     """Programs that are no service read what all share."""
     assert load(WaybillSettings).lease_seconds == 15.0
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sentinel://one:26379",
+        "sentinel://one:26379,two:26379",
+        "sentinel:///waybill/0",
+        "sentinel://one,,two/waybill",
+        "sentinel://one:port/waybill",
+        "sentinel://one/waybill/first",
+        "sentinel://one/waybill/0?x=y",
+    ],
+)
+def test_a_url_of_sentinels_that_does_not_say_all_is_refused(url):
+    """With what was expected of it."""
+    assert "sentinel://host:port,host:port/name/db" in problems(WAYBILL_REDIS_URL=url)["WAYBILL_REDIS_URL"]
+
+
+def test_a_url_of_sentinels_says_whom_to_ask_and_for_what():
+    """Ports and database have defaults; user and password are the servers'."""
+    whole = SentinelUrl.parse("sentinel://app:p%40ss@one:26380,[::1],three/waybill/2")
+    brief = SentinelUrl.parse("sentinel://one/waybill")
+
+    assert whole == SentinelUrl((("one", 26_380), ("::1", 26_379), ("three", 26_379)), "waybill", 2, "app", "p@ss")
+    assert brief == SentinelUrl((("one", 26_379),), "waybill", 0, None, None)
+
+
+def test_what_sentinels_name_may_be_another_machine(environment):
+    """Even where they are on this one; a file of this machine's own is refused with it."""
+    url = "sentinel://127.0.0.1:26379/waybill/0"
+
+    assert "DEPOT_DATABASE_URL" in problems(WAYBILL_REDIS_URL=url)["WAYBILL_REDIS_URL"]
+
+    environment.setenv("WAYBILL_REDIS_URL", url)
+    environment.setenv("WAYBILL_SHARED_STATE_DIR", "1")
+    assert load(DepotSettings).waybill.redis_url == url

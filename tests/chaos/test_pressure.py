@@ -50,7 +50,7 @@ class Changes(threading.Thread):
 def abandon(arena, count):
     """A worker takes as many operations, begins every other one, and is never heard of again."""
     store = arena.store("chaos")
-    call = store_calls.fetch(count, [QUEUE], [TASK], base=f"gone.{secrets.token_hex(4)}", lease=LEASE)
+    call = store_calls.fetch(count, [QUEUE], [TASK], session=f"gone{secrets.token_hex(4)}", lease=LEASE)
     deliveries = store.run(call).deliveries
     for number, each in enumerate(deliveries):
         if number % 2:

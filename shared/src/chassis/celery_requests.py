@@ -7,8 +7,7 @@ attempt ended comes back as a Settlement; one thread of the worker's main proces
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from billiard.einfo import ExceptionInfo
 from celery import signals, states
@@ -62,7 +61,8 @@ class OperationRequest(CeleryRequest):
     _argsrepr, _kwargsrepr = "", "{}"
     _decoded = _utc = _ignore_result = True
     _args: tuple[Any, ...] = ()
-    _kwargs: Mapping[str, Any] = MappingProxyType({})
+    # What `inspect` sends has to be JSON.
+    _kwargs: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, message: Any, *, task: OperationTask, app: ServiceApp, hostname: str, eventer: Any) -> None:
         item: WorkItem = message.body
@@ -130,35 +130,56 @@ class OperationRequest(CeleryRequest):
         except RedisError as error:
             log.warning("revoke.unheard", operation_id=self.id, error=str(error))
             return
+        self.drop_unless_started()
+
+    def drop_unless_started(self) -> None:
+        """It is cancelled in the store; a slot that has not taken it yet need not."""
         if not self.time_start:
             cancelled = Settlement(self.id, self.item.token, ops.ATTEMPT_OUTCOME_CANCELLED)
             self.intake.ended(self.item.delivery, Ended(cancelled, 0.0) if self.item.begun else None)
             celery_state.task_ready(self)
 
     def _tell_of(self, ended: Ended | None) -> None:
-        """Celery's event of how it ended, where events are on."""
-        if not (self._eventer and self._eventer.enabled) or ended is None:
+        """Celery's event of how it ended, where events are on. A drain's return is no end."""
+        if ended is None or not tells(self._eventer):
             return
-        error = ended.settlement.error
-        if error is None:
-            self.send_event("task-succeeded", result="", runtime=ended.seconds)
-        else:
-            retried = ended.settlement.outcome == ops.ATTEMPT_OUTCOME_RETRIED
-            self.send_event("task-retried" if retried else "task-failed", exception=error.message, traceback="")
+        settlement = ended.settlement
+        event = _EVENTS.get(settlement.outcome)
+        if event == "task-succeeded":
+            self.send_event(event, result="", runtime=ended.seconds)
+        elif event == "task-revoked":
+            self.send_event(event, terminated=True, signum=None, expired=False)
+        elif event is not None:
+            said = settlement.error.message if settlement.error else ""
+            self.send_event(event, exception=said, traceback="")
+
+
+_EVENTS: Final[Mapping[int, str]] = {
+    ops.ATTEMPT_OUTCOME_SUCCEEDED: "task-succeeded",
+    ops.ATTEMPT_OUTCOME_FANNED_OUT: "task-succeeded",
+    ops.ATTEMPT_OUTCOME_RETRIED: "task-retried",
+    ops.ATTEMPT_OUTCOME_FAILED: "task-failed",
+    ops.ATTEMPT_OUTCOME_CANCELLED: "task-revoked",
+}
+
+
+def tells(eventer: Any) -> bool:
+    """Whether events of tasks are on; remote control switches them while the worker runs."""
+    return eventer is not None and eventer.enabled and (not eventer.groups or "task" in eventer.groups)
 
 
 def strategy(task: OperationTask, app: ServiceApp, consumer: Any, **_: Any) -> Callable[..., None]:
     """What Celery's consumer does with each delivery of a task."""
     eventer = consumer.event_dispatcher
-    tells = eventer is not None and eventer.enabled and task.send_events
 
     def handle(message: Any, _body: Any, _ack: Any, _reject: Any, callbacks: Sequence[Callable[[Any], None]]) -> None:
         request = OperationRequest(message, task=task, app=app, hostname=consumer.hostname, eventer=eventer)
         if request.revoked():
             return
         signals.task_received.send(sender=consumer, request=request)
-        if tells:
-            eventer.send("task-received", uuid=request.id, name=request.name, args="", kwargs="{}", retries=0)
+        if tells(eventer):
+            retries = request.item.number - 1
+            eventer.send("task-received", uuid=request.id, name=request.name, args="", kwargs="{}", retries=retries)
         limit = None if consumer.disable_rate_limits else consumer.task_buckets[task.name]
         if limit is not None:
             consumer._limit_task(request, limit, 1)  # noqa: SLF001 (as Celery's own strategy does)

@@ -5,20 +5,43 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import kombu
+from celery.concurrency import get_implementation
 
+from chassis.sentinels import SentinelUrl, names_sentinels
 from chassis.store import CONNECT_TIMEOUT_SECONDS, SOCKET_TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
     from chassis.worker import ServiceApp
 
 
+def celery_pool(kind: str) -> str:
+    """Celery's name for a pool."""
+    return "chassis.threads_pool:TaskPool" if kind == "threads" else kind
+
+
+def kind_of_pool(pool: Any) -> str:
+    """Our name for a pool that Celery was given by whatever name it has."""
+    module = get_implementation(pool).__module__.rpartition(".")[2]
+    return {"thread": "threads", "threads_pool": "threads"}.get(module, module)
+
+
+def broker(redis_url: str) -> tuple[str, str]:
+    """The URL and the transport that kombu is given. A URL with Sentinels it would split into alternatives."""
+    if not names_sentinels(redis_url):
+        return redis_url, "chassis.transport:Transport"
+    url = SentinelUrl.parse(redis_url)
+    host, port = url.addresses[0]
+    host = f"[{host}]" if ":" in host else host
+    return f"redis://{host}:{port}/{url.database}", "chassis.transport:SentinelTransport"
+
+
 def celery_settings(app: ServiceApp) -> dict[str, Any]:
     """Where stock parts of Celery and kombu remain, with values that lose nothing and never hang."""
-    url = app.waybill.redis_url
+    url, transport = broker(app.waybill.redis_url)
     exchange = kombu.Exchange(app.service, type="direct")
     return {
         "broker_url": url,
-        "broker_transport": "chassis.transport:Transport",
+        "broker_transport": transport,
         "broker_transport_options": {
             "waybill_service": app.service,
             "global_keyprefix": f"wb:{{{app.service}}}:celery:",
@@ -47,7 +70,8 @@ def celery_settings(app: ServiceApp) -> dict[str, Any]:
         "task_serializer": "json",
         "result_serializer": "json",
         "accept_content": ["json"],
-        "worker_pool": app.pool_kind,
+        "worker_pool": celery_pool(app.pool_kind),
+        "worker_consumer": "chassis.celery_consumer:Consumer",
         "worker_concurrency": app.concurrency,
         "worker_prefetch_multiplier": 1,
         "worker_cancel_long_running_tasks_on_connection_loss": False,

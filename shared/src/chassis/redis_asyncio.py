@@ -14,11 +14,17 @@ from typing import Any, Final
 import hiredis
 import redis.asyncio
 from redis.asyncio import connection as _connections
+from redis.asyncio import sentinel as _sentinels
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from chassis.sentinels import ANSWER_SECONDS, SentinelUrl, asking_options, names_sentinels
+
 # The stubs leave out what a connection is made of.
 connections: Any = _connections
+sentinels: Any = _sentinels
 
 #: Beyond so many commands under way at once, the next waits for one to be done. redis-py's own pool refuses it.
 MAX_CONNECTIONS: Final = 100
@@ -29,14 +35,31 @@ MAX_LANES: Final = 4
 def open_client(url: str, *, socket_timeout: float, **options: Any) -> redis.asyncio.Redis:
     """As `redis.asyncio.Redis.from_url`; each send, each read and each wait for a connection is bounded.
 
+    A URL that names Sentinels (`chassis.sentinels`) opens connections to whichever server is the primary.
     Raises redis.exceptions.ConnectionError when no connection was free for `socket_timeout` seconds.
     """
-    pool: Any = redis.asyncio.BlockingConnectionPool.from_url(
-        url, socket_timeout=None, max_connections=MAX_CONNECTIONS, timeout=socket_timeout, **options
-    )
+    options |= {"socket_timeout": None, "max_connections": MAX_CONNECTIONS, "timeout": socket_timeout}
+    if names_sentinels(url):
+        return _open_through_sentinels(SentinelUrl.parse(url), bound_seconds=socket_timeout, **options)
+    pool: Any = redis.asyncio.BlockingConnectionPool.from_url(url, **options)
     pool.connection_class = _BOUNDED[pool.connection_class]
     pool.connection_kwargs["bound_seconds"] = socket_timeout
     return redis.asyncio.Redis.from_pool(pool)
+
+
+def _open_through_sentinels(url: SentinelUrl, **options: Any) -> redis.asyncio.Redis:
+    asked = sentinels.Sentinel([])
+    asked.sentinels = [
+        open_client(f"redis://[{host}]:{port}" if ":" in host else f"redis://{host}:{port}", **_asking_options())
+        for host, port in url.addresses
+    ]
+    options = {"connection_class": _SentinelConnection, **options, **url.login()}
+    pool: Any = _SentinelPool
+    return redis.asyncio.Redis.from_pool(pool(url.name, asked, **options))
+
+
+def _asking_options() -> dict[str, Any]:
+    return {**asking_options(), "socket_timeout": ANSWER_SECONDS, "retry": Retry(NoBackoff(), 0)}
 
 
 class _Bounded:
@@ -136,6 +159,14 @@ class Lanes:
 
 
 class _Connection(_Bounded, connections.Connection):  # type: ignore[misc]
+    pass
+
+
+class _SentinelPool(sentinels.SentinelConnectionPool, redis.asyncio.BlockingConnectionPool):  # type: ignore[misc]
+    pass
+
+
+class _SentinelConnection(_Bounded, sentinels.SentinelManagedConnection):  # type: ignore[misc]
     pass
 
 

@@ -17,6 +17,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from chassis.sentinels import SentinelUrl, names_sentinels
+
 # A key with a dot is a proto package, and its value the service that owns it.
 DEFAULT_ROUTES = (
     "metrics=127.0.0.1:50051,notify=127.0.0.1:50052,reports=127.0.0.1:50053,"
@@ -78,9 +80,14 @@ def _address(value: str) -> str:
 
 
 def _redis_url(value: str) -> str:
+    if names_sentinels(value):
+        SentinelUrl.parse(value)
+        return value
     parts = urlsplit(value)
     if parts.scheme not in {"redis", "rediss", "unix"}:
-        raise ValueError("expected redis://host:port/db, rediss:// for TLS, or unix:///path")
+        raise ValueError(
+            "expected redis://host:port/db, rediss:// for TLS, unix:///path, or sentinel://host:port,host:port/name/db"
+        )
     if parts.scheme != "unix" and (not parts.hostname or parts.port == 0):
         raise ValueError("expected a host: redis://host:port/db")
     return value
@@ -171,6 +178,9 @@ class WaybillSettings(_Settings):
 
     @property
     def redis_is_local(self) -> bool:
+        """Whether it can only be on this machine; Sentinels may name any."""
+        if names_sentinels(self.redis_url):
+            return False
         parts = urlsplit(self.redis_url)
         host = parts.hostname or ""
         return parts.scheme == "unix" or is_loopback(host) or host == socket.gethostname().lower()

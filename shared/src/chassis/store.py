@@ -12,7 +12,6 @@ from functools import cache
 from importlib import resources
 from typing import Any, Final, TypeVar
 
-import redis
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError
@@ -21,6 +20,7 @@ from redis.retry import Retry
 
 from chassis import store_calls
 from chassis.redis_asyncio import Lanes, open_client
+from chassis.sentinels import open_blocking
 from chassis.store_calls import Call, Keys
 
 R = TypeVar("R")
@@ -74,7 +74,7 @@ class Store:
 
     @classmethod
     def connect(cls, service: str, url: str) -> Store:
-        return cls(Keys(service), redis.Redis.from_url(url, **connection_options()))
+        return cls(Keys(service), open_blocking(url, **connection_options()))
 
     def run(self, call: Call[R]) -> R:
         """Raises redis.exceptions.ConnectionError or TimeoutError when the store is out of reach."""

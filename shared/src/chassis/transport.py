@@ -15,11 +15,16 @@ from typing import Any, Final
 
 from kombu.transport import redis as _kombu_redis
 from redis.exceptions import OutOfMemoryError
+from redis.sentinel import SentinelManagedConnection
+from waybill.operations.v1 import operations_pb2 as ops
 
-from chassis import plain_messages
+from chassis import plain_messages, store_calls
+from chassis.celery_requests import apps
 from chassis.deliveries import WorkItem
 from chassis.intake import Intake, intakes
 from chassis.logging import get_logger
+from chassis.sentinels import SentinelUrl, primary_pool
+from chassis.store import Store
 
 log = get_logger(__name__)
 
@@ -29,6 +34,9 @@ kombu_redis: Any = _kombu_redis
 #: Longest wait for a doorbell; a bell that was rung for a worker that died costs no more than this.
 BELL_SECONDS: Final = 1.0
 SHORTEST_BELL_SECONDS: Final = 0.01
+#: Most operations that one call cancels: bounds how long a purge keeps the store to itself.
+PURGE_CHUNK: Final = 500
+PRIORITIES: Final = (ops.PRIORITY_LOW, ops.PRIORITY_NORMAL, ops.PRIORITY_HIGH)
 
 
 def celery_message(item: WorkItem) -> dict[str, Any]:
@@ -136,6 +144,25 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
         """Make the event loop look for work: another thread has returned credit."""
         if self.connection is not None:
             self.connection.wake()
+
+    def _purge(self, queue: str) -> int:
+        """Cancel the operations that wait in the queue now, then drop its plain messages; how many of both."""
+        app = apps.get(self.waybill_service)
+        waiting = 0 if app is None else self._cancel_waiting(app.store, queue)
+        return waiting + int(super()._purge(queue))
+
+    @staticmethod
+    def _cancel_waiting(store: Store, queue: str) -> int:
+        cancelled = 0
+        for priority in PRIORITIES:
+            key = store.keys.queue(queue, priority)
+            for _ in range(0, store.client.zcard(key), PURGE_CHUNK):
+                if not (ids := [member.decode() for member in store.client.zrange(key, 0, PURGE_CHUNK - 1)]):
+                    break
+                answers = store.run(store_calls.cancel(ids))
+                cancelled += sum(answer.verdict == "cancelled" for answer in answers)
+                store.client.zrem(key, *ids)
+        return cancelled
 
     def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
         """A full store must not keep workers from starting: they are what empties it.
@@ -282,3 +309,23 @@ class Transport(kombu_redis.Transport):  # type: ignore[misc]
             fds, self._wake_fds = self._wake_fds, None
             for fd in fds:
                 os.close(fd)
+
+
+class SentinelChannel(Channel):
+    """Its connections go to whichever server the Sentinels call the primary."""
+
+    connection_class = SentinelManagedConnection
+    keyprefix_fanout: str
+
+    def _get_pool(self, asynchronous: bool = False) -> Any:  # noqa: FBT001, FBT002 (kombu's signature)
+        options = self._connparams(asynchronous)
+        self.keyprefix_fanout = self.keyprefix_fanout.format(db=options["db"])
+        for ours in ("host", "port"):
+            options.pop(ours)
+        return primary_pool(SentinelUrl.parse(apps[self.waybill_service].waybill.redis_url), **options)
+
+
+class SentinelTransport(Transport):
+    """The transport over a store that is found through Sentinels."""
+
+    Channel = SentinelChannel

@@ -18,15 +18,15 @@ from typing import Any, Final, Literal, cast, overload
 import celery
 import sqlalchemy as sa
 from celery import signals
-from celery.concurrency import get_implementation
 from celery.utils.imports import symbol_by_name
+from celery.utils.time import rate
 from google.protobuf.message import Message
 from redis.exceptions import RedisError
 from waybill.operations.v1 import operations_pb2 as ops
 
 from chassis import celery_requests, durability, plain_messages, telemetry
 from chassis.attempts import Attempt, FanOut
-from chassis.celery_settings import celery_settings
+from chassis.celery_settings import celery_pool, celery_settings, kind_of_pool
 from chassis.deliveries import WorkItem
 from chassis.history import Archive
 from chassis.intake import Intake, intakes
@@ -233,13 +233,12 @@ class ServiceApp(celery.Celery):
         warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
         worker = self.Worker(
             hostname=f"{self.service}-{os.getpid()}@{socket.gethostname()}",
-            pool_cls=pool or self.pool_kind,
+            pool_cls=celery_pool(pool or self.pool_kind),
             concurrency=concurrency or self.concurrency,
             queues=",".join(names),
             optimization="fair",
             without_gossip=True,
             without_mingle=True,
-            without_heartbeat=True,
             quiet=True,
         )
         worker.start()
@@ -263,6 +262,7 @@ class Attendance:
             slots=concurrency,
             forks=pool == "prefork",
         )
+        self.intake.begins_alone = lambda task: bool(rate(app.operation_tasks[task].rate_limit or ""))
         self.keeper = Keeper(self.intake, self.facts, task_named=app.operation_tasks.__getitem__)
 
     def begin(self) -> None:
@@ -321,7 +321,7 @@ class Attendance:
         return {
             **host_facts(),
             "pool": self.pool,
-            "concurrency": self.concurrency,
+            "concurrency": self.intake.slots,
             "queues": list(self.queues),
             "tasks": sorted(self.app.operation_tasks),
             "version": version_of(self.app.service),
@@ -342,12 +342,9 @@ def attend(sender: Any = None, **_: Any) -> None:
     """A worker of a service is attended to whoever started it: `work`, or Celery's own command."""
     app = getattr(sender, "app", None)
     if isinstance(app, ServiceApp):
-        pool = get_implementation(sender.pool_cls).__module__.rpartition(".")[2]
-        Attendance(app, tuple(app.amqp.queues.consume_from), _POOLS.get(pool, pool), sender.concurrency).begin()
+        queues = tuple(app.amqp.queues.consume_from)
+        Attendance(app, queues, kind_of_pool(sender.pool_cls), sender.concurrency).begin()
 
-
-#: Names of pools where they are not those of their modules.
-_POOLS: Final = {"thread": "threads"}
 
 signals.worker_init.connect(attend, weak=False)
 

@@ -1,11 +1,15 @@
 """Celery's own tools still work on a service: remote control, and ordinary tasks on the same queues."""
 
+import itertools
 import json
 import subprocess
 import sys
 
+import grpc
 import pytest
 import sqlalchemy as sa
+from google.longrunning import operations_pb2
+from waybill.admin.v1 import admin_pb2, admin_pb2_grpc
 from waybill.operations.v1 import operations_pb2 as ops
 
 pytestmark = pytest.mark.slow
@@ -22,6 +26,50 @@ def celery(stack, *arguments):
         timeout=60,
         check=False,
     )
+
+
+def answer_of(inspected):
+    """What the one worker answered."""
+    assert inspected.returncode == 0, inspected.stderr
+    (answer,) = json.loads(inspected.stdout).values()
+    return answer
+
+
+def control(stack, *arguments):
+    sent = celery(stack, "control", *arguments)
+    assert sent.returncode == 0, sent.stderr
+
+
+def id_of(name):
+    return name.rpartition("/")[2]
+
+
+def state_of(stack, name):
+    operation = stack.operations("sample").GetOperation(operations_pb2.GetOperationRequest(name=name))
+    metadata = ops.OperationMetadata()
+    operation.metadata.Unpack(metadata)
+    return metadata.state
+
+
+@pytest.fixture
+def held(stack, submit, wait_for_progress):
+    """`held()`: the name of an operation that runs; `held.release()`: all of them end, as they do with the test."""
+    files = []
+    numbers = itertools.count()
+
+    def hold():
+        files.append(stack.directory / f"until-{id(files)}-{next(numbers)}")
+        operation = submit("sample.hold", {"until": str(files[-1])})
+        wait_for_progress(operation)
+        return operation.name
+
+    def release():
+        for file in files:
+            file.touch()
+
+    hold.release = release
+    yield hold
+    release()
 
 
 def test_inspect_reaches_the_worker(stack):
@@ -88,21 +136,128 @@ def test_what_is_no_data_is_refused(stack, submit):
     assert not any(line.get("event") == "plain.noted" and line.get("word") == "pickled" for line in worker.events)
 
 
-def test_a_worker_that_celery_started_runs_operations_too(stack, submit):
+@pytest.fixture
+def by_hand(stack):
+    """`by_hand(*options)`: a worker that Celery's own command started, in place of the service's."""
+    started = []
+
+    def start(*options):
+        command = [sys.executable, "-m", "celery", "-A", "sample_service.tasks:app", "worker", "-n", "by-hand@%h"]
+        process = stack.program(
+            "celery worker",
+            [*command, *options],
+            environment=stack.services["sample"].environment,
+            ready_event="worker.ready",
+        )
+        stack.process("sample", "worker").stop()
+        process.start()
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.end()
+        stack.processes.remove(process)
+    stack.process("sample", "worker").start()
+
+
+def test_a_worker_that_celery_started_runs_operations_too(stack, submit, by_hand):
     """`celery -A ... worker` is a worker of the service, with the service's pool and size, and drains as one."""
-    command = [sys.executable, "-m", "celery", "-A", "sample_service.tasks:app", "worker", "-n", "by-hand@%h"]
-    by_hand = stack.program(
-        "celery worker", command, environment=stack.services["sample"].environment, ready_event="worker.ready"
-    )
-    stack.process("sample", "worker").stop()
-    by_hand.start()
-    ready = by_hand.wait_for_event("worker.ready")
+    worker = by_hand()
+    ready = worker.wait_for_event("worker.ready")
 
     _, metadata = stack.finished(submit("sample.echo"))
 
     assert metadata.state == ops.OPERATION_STATE_SUCCEEDED
-    assert metadata.worker.endswith(f":{by_hand.pid}")
+    assert metadata.worker.endswith(f":{worker.pid}")
     assert (ready["pool"], ready["concurrency"]) == ("threads", 4)
     assert set(ready["queues"]) == {"sample.default", "sample.bulk"}
-    assert by_hand.stop() == 0
-    by_hand.wait_for_event("worker.drained")
+    assert worker.stop() == 0
+    worker.wait_for_event("worker.drained")
+
+
+def test_inspect_shows_what_runs_and_what_waits_for_a_slot(stack, submit, held):
+    """`active` and `reserved` name operations by id and task; `registered` and `stats` answer as of any worker."""
+    running = [held() for _ in range(2)]
+    reserved = [submit("sample.hold", {"until": "never"}) for _ in range(2)]
+
+    active = answer_of(celery(stack, "inspect", "active", "--json"))
+    waiting = answer_of(celery(stack, "inspect", "reserved", "--json"))
+    registered = answer_of(celery(stack, "inspect", "registered", "--json"))
+    stats = answer_of(celery(stack, "inspect", "stats", "--json"))
+
+    assert {(each["id"], each["name"]) for each in active} == {(id_of(name), "sample.hold") for name in running}
+    assert {each["id"] for each in waiting} <= {id_of(operation.name) for operation in reserved}
+    assert {"sample.echo", "sample.plain"} <= set(registered)
+    assert stats["pool"]["max-concurrency"] == 2
+    control(stack, "revoke", *[id_of(operation.name) for operation in reserved])
+
+
+@pytest.mark.parametrize("command", [("revoke",), ("terminate", "SIGTERM")])
+def test_revoke_and_terminate_cancel_what_runs_and_what_waits(stack, submit, held, command):
+    """Not discarded: each ends as CANCELLED, with the reason that a client's cancellation has."""
+    running = [held() for _ in range(2)]
+    waiting = [submit("sample.echo").name for _ in range(5)]
+    command = [*command, *[id_of(name) for name in (*running, *waiting)]]
+
+    control(stack, *command)
+
+    for name in (*running, *waiting):
+        operation, metadata = stack.finished(name)
+        assert metadata.state == ops.OPERATION_STATE_CANCELLED
+        assert operation.error.code == grpc.StatusCode.CANCELLED.value[0]
+
+
+def test_purge_cancels_what_waits_and_drops_plain_messages(stack, submit):
+    """`celery purge` empties the queues of the service; every operation of theirs ends, and the count is true."""
+    stub = stack.stub("sample", admin_pb2_grpc.QueueServiceStub)
+    stub.PauseQueue(admin_pb2.PauseQueueRequest(queue="sample.bulk"))
+    waiting = [submit("sample.bulk_echo").name for _ in range(20)]
+
+    purged = celery(stack, "purge", "-f", "-Q", "sample.bulk")
+    stub.ResumeQueue(admin_pb2.ResumeQueueRequest(queue="sample.bulk"))
+
+    assert purged.returncode == 0, purged.stderr
+    assert "20" in purged.stdout
+    for name in waiting:
+        assert stack.finished(name)[1].state == ops.OPERATION_STATE_CANCELLED
+    assert stack.finished(submit("sample.bulk_echo"))[1].state == ops.OPERATION_STATE_SUCCEEDED
+
+
+def test_a_rate_limit_holds_operations_back(stack, submit):
+    """`control rate_limit`: beyond what it lets through, operations wait as QUEUED; they run when it is lifted."""
+    control(stack, "rate_limit", "sample.echo", "1/h")
+    stack.finished(submit("sample.echo"))
+    waiting = [submit("sample.echo").name for _ in range(3)]
+    answer_of(celery(stack, "inspect", "ping", "--json"))
+    states = {state_of(stack, name) for name in waiting}
+
+    control(stack, "rate_limit", "sample.echo", "0")
+
+    assert states == {ops.OPERATION_STATE_QUEUED}
+    for name in waiting:
+        assert stack.finished(name)[1].state == ops.OPERATION_STATE_SUCCEEDED
+
+
+@pytest.mark.parametrize("pool", ["threads", "prefork"])
+def test_a_pool_that_grows_and_shrinks_takes_in_as_much(stack, submit, held, pool, by_hand):
+    """`control pool_grow` and `pool_shrink` move how many attempts run at once, in the pools that services use."""
+    if pool == "prefork":
+        by_hand("-P", "prefork", "-c", "2")
+
+    control(stack, "pool_grow", "2")
+    names = {id_of(held()) for _ in range(4)}
+    grown = {each["id"] for each in answer_of(celery(stack, "inspect", "active", "--json"))}
+    held.release()
+    for name in names:
+        stack.finished(f"operations/sample/{name}")
+    control(stack, "pool_shrink", "3")
+    running, waiting = held(), submit("sample.hold", {"until": "never"}).name
+    shrunk = [each["id"] for each in answer_of(celery(stack, "inspect", "active", "--json"))]
+    state = state_of(stack, waiting)
+    control(stack, "revoke", id_of(waiting))
+    control(stack, "pool_grow", "1")
+
+    assert grown == names
+    assert shrunk == [id_of(running)]
+    assert state == ops.OPERATION_STATE_QUEUED

@@ -1,13 +1,15 @@
 -- Cancel operations and all that they fanned out to. ARGV: ids. Returns per operation:
 -- 'cancelled', 'requested' (an attempt runs and is told), 'final' (it has ended), 'unknown'.
 local function cancel(id)
-  local f = redis.call('HMGET', op_key(id), 'st', 'fan')
+  local f = redis.call('HMGET', op_key(id), 'st', 'fan', 'cn')
   if not f[1] then return 'unknown' end
   if is_final(f[1]) then return 'final' end
   local verdict = 'cancelled'
   if f[1] == RUNNING and f[2] ~= '1' then
-    redis.call('HSET', op_key(id), 'cn', '1')
-    emit('cancel_requested', id)
+    if f[3] ~= '1' then
+      redis.call('HSET', op_key(id), 'cn', '1')
+      emit('cancel_requested', id)
+    end
     verdict = 'requested'
   else
     set_error(id, CANCELLED_CODE, 'cancelled by a client', 'CANCELLED', '')

@@ -204,8 +204,9 @@ class MemoryStore(MemoryAttempts, MemoryArchiving):
             return "final"
         verdict = "cancelled"
         if operation.state == RUNNING and not operation.waits_for_children:
-            operation.cancel_requested = True
-            self._emit("cancel_requested", operation)
+            if not operation.cancel_requested:
+                operation.cancel_requested = True
+                self._emit("cancel_requested", operation)
             verdict = "requested"
         else:
             operation.error = CANCELLED_ERROR

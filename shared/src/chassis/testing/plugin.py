@@ -5,8 +5,10 @@ Registered by the root conftest.py. What it starts, it starts at the first use, 
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +17,15 @@ if TYPE_CHECKING:
     from chassis.embedded import EmbeddedValkey
     from chassis.store import Store
     from chassis.testing.harness import Harness, ServiceUnderTest
+
+
+def pytest_configure() -> None:
+    """WAYBILL_TEST_REDIS_SERVER names the server that tests start in the place of the packaged Valkey."""
+    program = os.environ.get("WAYBILL_TEST_REDIS_SERVER")  # noqa: TID251 (the tests', not a service's)
+    if program:
+        from chassis.embedded import EmbeddedValkey  # noqa: PLC0415 (most tests need none)
+
+        EmbeddedValkey.program = Path(program)
 
 
 @pytest.fixture(scope="session")
