@@ -81,6 +81,8 @@ class Held:
     child: int = 0
     #: How it ends is decided; what the attempt may still say is not asked for.
     decided: bool = False
+    #: Another has the operation; what the attempt says at its end is refused by the store and recorded.
+    fenced: bool = False
 
 
 class Intake:
@@ -113,6 +115,8 @@ class Intake:
         self.costs = Costs()
         self.settler = Settler(store, more_to_come=lambda: self._begun_together > 0, settled=self.settled)
         self.draining = False
+        #: The process is to end once it has drained.
+        self.leaving = False
         #: Names of all that Celery runs here, ordinary tasks too.
         self.registered: Container[str] = ()
         #: Called when there is room again after a time without.
@@ -177,7 +181,7 @@ class Intake:
 
     def operations(self) -> list[str]:
         with self._lock:
-            return [held.item.operation_id for held in self._held.values()]
+            return [held.item.operation_id for held in self._held.values() if not held.fenced]
 
     def snapshot(self) -> list[Held]:
         with self._lock:
@@ -250,7 +254,7 @@ class Intake:
     def renew(self) -> None:
         """Renew every lease; tell attempts that are cancelled or fenced off."""
         self._release()
-        held = self.snapshot()
+        held = [each for each in self.snapshot() if not each.fenced]
         if not held:
             return
         pairs = [(each.item.operation_id, each.item.delivery) for each in held]
@@ -268,13 +272,13 @@ class Intake:
 
     def _fence_off(self, held: Held) -> None:
         with self._lock:
-            if self._held.pop(held.item.delivery, None) is None:
+            if held.decided or held.fenced:
                 return
-            if not held.decided:
-                self._leave_work(held)
+            held.fenced = True
+            if not held.started_at:
+                self._decide(held, None)
         if held.attempt is not None:
             held.attempt.stop(FencedOff())
-        self._say_if_there_is_room()
 
     def _decide(self, held: Held, settlement: Settlement | None) -> None:
         self._leave_work(held)

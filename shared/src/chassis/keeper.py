@@ -99,14 +99,20 @@ class Keeper(threading.Thread):
     def _recycle_when_idle(self) -> None:
         """Start the worker anew, in this process's place, once only abandoned attempts are left in it.
 
-        Python cannot end a thread. Every other attempt ends within its own timeout, so this comes.
+        Python cannot end a thread. Every other attempt ends within its own timeout, so this comes. A worker that was
+        told to end does so here, since Celery would wait for the abandoned threads.
         """
-        self._intake.draining = True
-        self._intake.give_back_all()
-        if self._intake.held or not self._intake.settler.flush(FLUSH_SECONDS):
+        intake = self._intake
+        intake.draining = True
+        intake.give_back_all()
+        if intake.held or not intake.settler.flush(FLUSH_SECONDS):
             return
-        log.warning("worker.recycled", worker=self._intake.worker, abandoned=self._intake.abandoned)
         telemetry.shutdown()
+        if intake.leaving:
+            self.stop()
+            log.info("worker.drained", worker=intake.worker, abandoned=intake.abandoned)
+            os._exit(0)
+        log.warning("worker.recycled", worker=intake.worker, abandoned=intake.abandoned)
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 (this program again)
 
     def _keep_house(self) -> None:

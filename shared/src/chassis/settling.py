@@ -72,6 +72,8 @@ class Settler(threading.Thread):
         while batch := self._next_batch():
             try:
                 self._send(batch)
+            except Exception:  # whatever is wrong with this batch, its leases run out; the others have to be settled
+                log.exception("settle.broken", attempts=len(batch))
             finally:
                 with self._changed:
                     self._sending = False

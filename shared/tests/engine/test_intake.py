@@ -29,6 +29,7 @@ class Store(MemoryStore):
     """In memory, and out of reach when told."""
 
     away = False
+    keys = store_calls.Keys("test")
 
     def run(self, call):
         if self.away:
@@ -132,8 +133,8 @@ def test_a_running_attempt_hears_of_its_cancellation(intake, store):
     assert intake.held == 1
 
 
-def test_an_attempt_that_was_taken_over_is_told_and_held_no_more(intake, store):
-    """Its place is free: another worker has the work."""
+def test_an_attempt_that_was_taken_over_is_told_and_refused(intake, store):
+    """Another worker has the work by now; what this attempt says at its end is recorded and changes nothing."""
     (operation_id,) = accept(store)
     (delivery,) = intake.fetch(1)[0]
     attempt = Told()
@@ -141,9 +142,25 @@ def test_an_attempt_that_was_taken_over_is_told_and_held_no_more(intake, store):
     store.run(store_calls.release([(operation_id, delivery.delivery)], lost=True))
 
     intake.renew()
-
     assert isinstance(attempt.error, FencedOff)
-    assert intake.held == 0
+    assert intake.operations() == []
+
+    intake.ended(delivery.delivery, succeeded(delivery))
+    intake.settler.start()
+    assert intake.settler.flush(20)
+    assert store.log[-1].verb == "fenced"
+    assert store.operations[operation_id].state == ops.OPERATION_STATE_QUEUED
+
+
+def test_a_delivery_that_was_taken_over_before_it_started_is_dropped(intake, store):
+    """A slot that comes to it later runs nothing."""
+    (operation_id,) = accept(store)
+    (delivery,) = intake.fetch(1)[0]
+    store.run(store_calls.release([(operation_id, delivery.delivery)], lost=True))
+
+    intake.renew()
+
+    assert (intake.held, intake.start(delivery.delivery)) == (0, False)
 
 
 def test_a_drain_gives_back_what_has_not_begun(intake, store):

@@ -250,6 +250,19 @@ def test_an_attempt_that_heeds_no_cancellation_is_ended_by_force(
     assert stack.finished(submit("sample.echo"))[1].state == ops.OPERATION_STATE_SUCCEEDED
 
 
+def test_a_worker_with_a_deaf_attempt_ends_when_it_is_told_to(stack, submit, worker, wait_for_progress):
+    """It waits for no thread that heeds nothing, and the operation has its end."""
+    operation = submit("sample.deaf")
+    wait_for_progress(operation)
+    before = len(worker.lines)
+
+    worker.terminate()
+
+    assert worker.wait() == 0
+    assert stack.finished(operation)[1].state == ops.OPERATION_STATE_FAILED
+    assert not any("worker.recycled" in line for line in worker.lines[before:])
+
+
 def test_short_operations_in_a_row_share_begins_and_settles(stack, submit, worker):
     """Each runs once and has its own attempt on record, whatever they shared."""
     operations = [submit("sample.echo", {"number": number}) for number in range(60)]

@@ -27,6 +27,8 @@ class Store:
         ids = call.arguments[1 :: call.arguments[0]]
         self.called.release()
         assert self.open.wait(PATIENCE)
+        if "broken" in ids:
+            raise LookupError("not an error of Redis")
         if self.away:
             self.away -= 1
             raise RedisConnectionError("away")
@@ -113,6 +115,16 @@ def test_an_outage_loses_no_settlement(desk):
     desk.put("b")
     assert desk.done() == [["a"], ["b"]]
     assert desk.settled == ["a", "b"]
+
+
+def test_a_batch_that_cannot_be_settled_stops_no_other(desk):
+    """Its leases run out; what comes after it is settled."""
+    desk.put("broken")
+    assert desk.done() == []
+    desk.put("a")
+
+    assert desk.done() == [["a"]]
+    assert desk.settled == ["broken", "a"]
 
 
 def test_a_settler_that_is_told_to_end_settles_what_it_has(desk):

@@ -40,8 +40,9 @@ READY_EVENTS: Final[Mapping[str, str]] = {
     "subscriber": "subscriber.started",
     "scheduler": "scheduler.started",
 }
-#: Below the ports that the kernel gives to outgoing connections, so that a stopped gateway's stays free.
-PORTS: Final = range(15_000, 32_000)
+#: Below the ports that the kernel gives to outgoing connections and those of embedded servers, so that a stopped
+#: gateway's stays free.
+PORTS: Final = range(15_000, 20_000)
 CALL_SECONDS: Final = 10.0
 
 #: Harnesses that run, for whoever shows their logs.
@@ -268,8 +269,18 @@ def inherited(prefixes: Iterable[str]) -> dict[str, str]:
 
 
 def quiet_port() -> int:
-    """A loopback port that nothing listens on and that no outgoing connection will be given."""
-    return next(filter(_is_free, random.sample(PORTS, len(PORTS))))
+    """A loopback port that nothing listens on and that no outgoing connection and no other caller will be given.
+
+    Processes of pytest-xdist that run side by side take from shares of their own.
+    """
+    worker, count = (os.environ.get(f"PYTEST_XDIST_WORKER{end}", "") for end in ("", "_COUNT"))  # noqa: TID251 (pytest's)
+    share = PORTS[int(worker.removeprefix("gw") or 0) :: int(count or 1)]
+    port = next(port for port in random.sample(share, len(share)) if port not in _given and _is_free(port))
+    _given.add(port)
+    return port
+
+
+_given: set[int] = set()
 
 
 def _is_free(port: int) -> bool:
