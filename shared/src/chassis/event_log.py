@@ -11,7 +11,7 @@ import re
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from google.rpc import code_pb2
 from redis.exceptions import RedisError, ResponseError
@@ -206,8 +206,9 @@ class EventLog:
         return await self._fetch(cursor)
 
     async def _fetch(self, cursor: str, *, block: int | None = None) -> list[Entry]:
-        answer = await self.store.client.xread({self._key: cursor}, count=READ_COUNT, block=block)
-        return [Entry(id_.decode(), fields) for _, found in _streams(answer) for id_, fields in found]
+        blocking = () if block is None else ("BLOCK", block)
+        answer = await self.store.lanes.execute("XREAD", "COUNT", READ_COUNT, *blocking, "STREAMS", self._key, cursor)
+        return list(_entries(answer))
 
     def _keep(self, entries: list[Entry]) -> None:
         if not entries:
@@ -239,12 +240,12 @@ def order(cursor: str) -> tuple[int, int]:
     return int(milliseconds), int(sequence)
 
 
-def _streams(answer: object) -> list[tuple[bytes, list[tuple[bytes, Fields]]]]:
-    """XREAD's answer, whichever protocol version gave it."""
-    if isinstance(answer, dict):
-        return [(name, [pair for part in parts for pair in part]) for name, parts in answer.items()]
-    pairs: list[tuple[bytes, list[tuple[bytes, Fields]]]] = answer or []  # type: ignore[assignment]
-    return pairs
+def _entries(answer: Any) -> Iterator[Entry]:
+    """XREAD's answer about one stream, whichever protocol version gave it; empty when there is nothing."""
+    streams = answer.values() if isinstance(answer, dict) else [found for _, found in answer or ()]
+    for found in streams:
+        for id_, fields in found:
+            yield Entry(id_.decode(), dict(zip(fields[::2], fields[1::2], strict=True)))
 
 
 def _text(fields: Fields, key: bytes) -> str:
