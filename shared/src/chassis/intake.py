@@ -56,8 +56,10 @@ class Costs:
 
     _seconds: dict[str, float] = field(default_factory=dict)
     _runs: dict[str, int] = field(default_factory=dict)
+    _mean: float = 0.0
 
     def ran(self, task: str, seconds: float) -> None:
+        self._mean += (seconds - self._mean) / 32
         before = self._seconds.get(task, seconds)
         self._seconds[task] = seconds if seconds > before else before + (seconds - before) / 8
         self._runs[task] = self._runs.get(task, 0) + 1
@@ -66,6 +68,11 @@ class Costs:
         """Of tasks that ran a few times."""
         few = 3
         return {task: timedelta(seconds=s) for task, s in self._seconds.items() if self._runs[task] >= few}
+
+    def fitting(self, budget: timedelta) -> int:
+        """How many attempts are likely to fit into the budget; of long ones as many as may be fetched at all."""
+        seconds = budget.total_seconds()
+        return int(seconds / self._mean) if 0 < self._mean < seconds / 4 else MAX_FETCH
 
 
 @dataclass(slots=True)
@@ -144,7 +151,8 @@ class Intake:
             limit = self.flow.limit(self.slots, time.monotonic())
             room = 0
             if self._at_work < self.slots + (limit - self.slots) // 2:
-                room = min(MAX_FETCH, limit - len(self._held))
+                # Short ones that come without having begun would each cost a round trip.
+                room = min(MAX_FETCH, self.costs.fitting(SHARED_BEGIN_BUDGET * self.slots), limit - len(self._held))
             self._full = room <= 0
             return max(0, room)
 

@@ -295,6 +295,20 @@ def test_a_cost_is_never_below_what_the_last_run_took_by_much(runs):
     assert known <= max(runs) + 1e-6
 
 
+def test_a_fetch_brings_no_more_short_attempts_than_can_begin_with_it(intake, store):
+    """One that came without having begun would cost a round trip of its own. Long ones are no reason to fetch less."""
+    intake.slots = 40
+    intake.costs.ran("test.do", 0.001)
+    for _ in range(200):
+        intake.costs.ran("test.do", 0.004)
+    assert 40 <= intake.room() <= 60
+
+    intake.costs = Costs()
+    for _ in range(200):
+        intake.costs.ran("test.do", 10.0)
+    assert intake.room() == 40
+
+
 def test_what_began_with_its_fetch_and_never_started_is_given_back_by_a_drain(intake, store):
     """Its attempt does not count, and the pool that comes to it later runs nothing."""
     intake.costs.ran("test.do", 0.001)
