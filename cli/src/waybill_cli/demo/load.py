@@ -28,7 +28,9 @@ class Load:
         self.stop()
         self._stop.clear()
         count = 1 if processor is not None else os.cpu_count() or 1
-        self._threads = [threading.Thread(target=self._burn, args=(processor,), daemon=True) for _ in range(count)]
+        self._threads = [
+            threading.Thread(name="load", target=self._burn, args=(processor,), daemon=True) for _ in range(count)
+        ]
         for thread in self._threads:
             thread.start()
 
