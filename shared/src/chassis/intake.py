@@ -256,7 +256,6 @@ class Intake:
                 else:
                     self._leave_work(held)
         unbegun = [held.item.delivery for held in waiting if not held.item.begun]
-        # Asked for again by a drain's every look: the answer of the store may have got lost.
         self._give_up(unbegun, lost=False)
 
     def renew(self) -> None:

@@ -1,7 +1,7 @@
 """The kombu transport: operations come from the store by script, all else travels as kombu's Redis transport has it.
 
 A worker's channel blocks on the doorbells of its queues, never on the work itself, so there is no instant at which
-a popped operation is in no key. Celery's acknowledgement of an operation returns prefetch credit and nothing else.
+a popped operation is in no key. Operations are settled; Celery's acknowledgement has no part in it.
 """
 
 from __future__ import annotations
