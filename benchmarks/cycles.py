@@ -6,6 +6,7 @@ from typing import Any, Protocol, TypeVar
 
 from chassis import store_calls
 from chassis.acceptance import Provenance, Submission, acceptance, new_operation_id
+from chassis.operations import CHUNK
 from chassis.store import Store
 from chassis.store_calls import Call, Verdict
 from driving import TEXT
@@ -17,7 +18,8 @@ R = TypeVar("R")
 
 #: Operations of one cycle.
 SIZE = 10
-FILL_BATCH = 1_000
+#: As a gateway accepts a batch: larger calls leave more holes in the server's memory than real ones do.
+FILL_BATCH = CHUNK
 
 
 class Run(Protocol):

@@ -7,7 +7,7 @@ What a task records with the OpenTelemetry SDK leaves by the same exporter.
 from __future__ import annotations
 
 import contextlib
-import secrets
+import random
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -33,6 +33,11 @@ def now_us() -> int:
     return time.time_ns() // 1000
 
 
+def _random_id(size: int) -> bytes:
+    """Ids of traces are to be unique, not secret: as in OpenTelemetry's SDK, without a system call. Forks reseed."""
+    return random.getrandbits(size * 8).to_bytes(size, "big")  # noqa: S311
+
+
 @dataclass(frozen=True, slots=True)
 class SpanContext:
     """The ids of one span: 16 bytes of trace, 8 bytes of span. Every span is sampled."""
@@ -42,7 +47,7 @@ class SpanContext:
 
     @staticmethod
     def new_root() -> SpanContext:
-        return SpanContext(secrets.token_bytes(16), secrets.token_bytes(8))
+        return SpanContext(_random_id(16), _random_id(8))
 
     @staticmethod
     def parse(traceparent: str) -> SpanContext | None:
@@ -58,7 +63,7 @@ class SpanContext:
 
     def child(self) -> SpanContext:
         """A new span of the same trace."""
-        return SpanContext(self.trace_id, secrets.token_bytes(8))
+        return SpanContext(self.trace_id, _random_id(8))
 
     @property
     def traceparent(self) -> str:
