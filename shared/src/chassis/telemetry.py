@@ -35,7 +35,7 @@ def now_us() -> int:
 
 def _random_id(size: int) -> bytes:
     """Ids of traces are to be unique, not secret: as in OpenTelemetry's SDK, without a system call. Forks reseed."""
-    return random.getrandbits(size * 8).to_bytes(size, "big")  # noqa: S311
+    return random.getrandbits(size * 8).to_bytes(size, "big")
 
 
 @dataclass(frozen=True, slots=True)
