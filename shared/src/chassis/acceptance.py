@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final, Protocol
-from uuid import UUID
 
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -32,6 +31,9 @@ KEEP_FAILURE: Final = timedelta(days=30)
 FIRST_SECOND: Final = -62_135_596_800
 LAST_SECOND: Final = 253_402_300_799
 NANOS: Final = 1_000_000_000
+#: Version 7 and variant 2, and the bits beside them.
+_UUID_MARKS: Final = 0x7 << 76 | 0x2 << 62
+_UUID_RANDOM: Final = ~(0xF << 76 | 0x3 << 62)
 _NO_OPTIONS: Final = ops.SubmitOptions()
 _LABEL_KEY: Final = re.compile(r"[a-z][a-z0-9_.-]{0,62}")
 
@@ -84,8 +86,8 @@ class Provenance:
 def new_operation_id() -> str:
     """A UUIDv7 (RFC 9562): 48 bits of Unix milliseconds, then random bits."""
     value = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
-    value = value & ~(0xF << 76) | (0x7 << 76)
-    return str(UUID(int=value & ~(0x3 << 62) | (0x2 << 62)))
+    digits = f"{value & _UUID_RANDOM | _UUID_MARKS:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def acceptance(submission: Submission, provenance: Provenance) -> Acceptance:

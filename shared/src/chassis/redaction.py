@@ -50,14 +50,17 @@ def unredacted(edited: AnyMessage, original: AnyMessage, path: str) -> AnyMessag
 def _sensitive(payload: AnyMessage) -> Message | None:
     """The payload's message; None for a type that is unknown here or has nothing marked."""
     try:
-        descriptor = descriptor_pool.Default().FindMessageTypeByName(payload.TypeName())
+        message_class = _sensitive_class(payload.type_url)
     except KeyError:
         return None
-    if not is_sensitive(descriptor):
-        return None
-    message = message_factory.GetMessageClass(descriptor)()
-    payload.Unpack(message)
-    return message
+    return None if message_class is None else message_class.FromString(payload.value)
+
+
+@cache
+def _sensitive_class(type_url: str) -> type[Message] | None:
+    """The class of a type that has something marked. Raises KeyError for a type that is unknown here."""
+    descriptor = descriptor_pool.Default().FindMessageTypeByName(type_url.rpartition("/")[2])
+    return message_factory.GetMessageClass(descriptor) if is_sensitive(descriptor) else None
 
 
 @cache
@@ -79,12 +82,21 @@ def is_sensitive(descriptor: Descriptor) -> bool:
 
 
 def _blank(message: Message) -> None:
+    marked, leading = _sensitive_fields(message.DESCRIPTOR)
     for field, value in message.ListFields():
-        if field.GetOptions().debug_redact:
+        if field.number in marked:
             _blank_field(message, field)
-        elif field.message_type is not None:
+        elif field.number in leading:
             for part in _parts(value):
                 _blank(part)
+
+
+@cache
+def _sensitive_fields(descriptor: Descriptor) -> tuple[frozenset[int], frozenset[int]]:
+    """Numbers of the marked fields, and of those from which a marked one can be reached."""
+    marked = frozenset(field.number for field in descriptor.fields if field.GetOptions().debug_redact)
+    messages = (field for field in descriptor.fields if field.message_type is not None)
+    return marked, frozenset(field.number for field in messages if is_sensitive(field.message_type))
 
 
 def _blank_field(message: Message, field: FieldDescriptor) -> None:
