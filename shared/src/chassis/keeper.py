@@ -65,6 +65,8 @@ class Keeper(threading.Thread):
 
     def stop(self) -> None:
         self._done.set()
+        if self._intake.leaves_in_silence:
+            return
         try:
             self._intake.store.client.hdel(self._intake.store.keys.named("workers"), self._intake.worker)
         except RedisError:
