@@ -9,7 +9,7 @@ from tests.stack import Stack
 
 
 @pytest.fixture(scope="session")
-def running_stack(tmp_path_factory):
+def running_stack(tmp_path_factory, pytestconfig):
     """Every process of every service, started once; with WAYBILL_TEST_SENTINEL=1 their store is behind Sentinels."""
     folder = tmp_path_factory.mktemp("stack")
     if not failovers.ASKED_FOR:
@@ -22,6 +22,13 @@ def running_stack(tmp_path_factory):
         with Stack(folder, failovers.ENVIRONMENT, servers, client) as running:
             running.start()
             yield running
+        pytestconfig.stash[failovers.FORCED] = client.count
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """A run behind Sentinels says how many failovers it has seen: one that forced none proves nothing."""
+    if failovers.ASKED_FOR:
+        terminalreporter.write_line(f"failovers forced: {config.stash.get(failovers.FORCED, 0)}")
 
 
 @pytest.fixture

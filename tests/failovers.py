@@ -11,6 +11,7 @@ import uuid
 from contextlib import contextmanager
 
 import grpc
+import pytest
 from google.longrunning import operations_pb2
 
 from tests.refusals import read
@@ -22,6 +23,10 @@ FAILOVER_SECONDS = 90.0
 #: What gateways say while there is no primary, or no replica of it.
 OF_A_FAILOVER = frozenset({"STORE_UNAVAILABLE", "NOT_REPLICATED", "BACKEND_UNAVAILABLE"})
 READING = ("/GetOperation", "/WaitOperation")
+
+
+#: How many a run has forced, for its summary.
+FORCED = pytest.StashKey[int]()
 
 
 class Failovers(grpc.UnaryUnaryClientInterceptor):
@@ -92,10 +97,10 @@ class Failovers(grpc.UnaryUnaryClientInterceptor):
     def _note(self, method, request, answer):
         if method.endswith("/DeleteOperation"):
             self.accepted.discard(request.name)
-        if not isinstance(answer, operations_pb2.Operation) or method.endswith(READING):
+        if method.endswith(READING) or not (accepted := accepted_in(answer)):
             return
         with self._lock:
-            self.accepted.add(answer.name)
+            self.accepted.update(accepted)
             if self._expected:
                 self._expected = False
                 self.begin()
@@ -106,6 +111,15 @@ class Failovers(grpc.UnaryUnaryClientInterceptor):
             self._servers.start()
         except Exception as error:  # noqa: BLE001 (the test's thread raises it)
             self._failed = error
+
+
+def accepted_in(answer):
+    """Names of the operations that an answer gives: one, or those of a batch."""
+    if isinstance(answer, operations_pb2.Operation):
+        return [answer.name]
+    if "items" not in answer.DESCRIPTOR.fields_by_name:
+        return []
+    return [item.operation.name for item in answer.items if item.HasField("operation")]
 
 
 def named(request):

@@ -32,7 +32,7 @@ MAX_PREFETCH: Final = 256
 #: Most deliveries of one fetch: bounds how long it keeps the store to itself.
 MAX_FETCH: Final = 100
 #: How long a worker that ends waits for word from the store before it leaves without.
-FAREWELL: Final = timedelta(seconds=1)
+FAREWELL: Final = timedelta(seconds=2)
 #: Attempts begin with their fetch as long as each slot's share of them is known to take no longer together.
 SHARED_BEGIN_BUDGET: Final = timedelta(milliseconds=5)
 
