@@ -38,6 +38,11 @@ test-all: test  ## the same, and missing infrastructure is a failure
 chaos: setup  ## the long fault-injection suite; WAYBILL_CHAOS_SEED=... repeats a run
 	$(PYTEST) --timeout 900 -m chaos $(PYTEST_ARGS) tests/chaos
 
+.PHONY: test-sentinel
+test-sentinel: export WAYBILL_TEST_SENTINEL = 1
+test-sentinel: setup  ## the e2e suite on a store behind Sentinels, with a failover in each test
+	$(PYTEST) --timeout 300 $(PYTEST_ARGS) tests/e2e
+
 .PHONY: bench
 bench: setup  ## the benchmarks, each as a ratio against its baseline in the same run
 	@test -f benchmarks/run.py || { echo "bench: benchmarks/run.py does not exist yet"; exit 1; }

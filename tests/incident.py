@@ -41,8 +41,11 @@ class Incident:
         return self.alert.trace_id
 
 
-def run(stack):
-    """One incident from its first sample to the mailed report; returns when every operation of it has ended."""
+def run(stack, once_fired=lambda: None):
+    """One incident from its first sample to the mailed report; returns when every operation of it has ended.
+
+    `once_fired` is called when the alert has fired, and nothing of what follows from it is waited for yet.
+    """
     name = unique("incident")
     recipient = subscribe(stack, name)
     with ExitStack() as opened:
@@ -54,6 +57,7 @@ def run(stack):
 
         source.load = 0.97
         fired, firing = alerts.event(metrics_pb2.AlertFired, lambda data: data.alert.rule_id == name)
+        once_fired()
         source.load = 0.1
         resolved, resolving = alerts.event(metrics_pb2.AlertResolved, lambda data: data.alert.rule_id == name)
         assert resolving.alert.alert_id == firing.alert.alert_id

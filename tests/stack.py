@@ -59,16 +59,21 @@ class Stack(Harness):
     Args:
         environment: of every process, over what this sets.
         valkey: one that is there already, which the caller ends.
+        client: an interceptor of the channels that tests call the gateways on.
     """
 
-    def __init__(self, directory, environment=None, valkey=None):
+    def __init__(self, directory, environment=None, valkey=None, client=None):
         given = {"WAYBILL_LEASE_SECONDS": str(LEASE_SECONDS), "WAYBILL_GRACE_SECONDS": "2", **(environment or {})}
         super().__init__(directory, SERVICES, environment=given, valkey=valkey)
+        self.client = client
+
+    def channel(self, service):
+        channel = super().channel(service)
+        return channel if self.client is None else grpc.intercept_channel(channel, self.client)
 
     def make_whole(self):
         """Whatever a test has stopped, frozen or killed runs again and serves."""
-        if self.valkey.pid is not None:
-            os.kill(self.valkey.pid, signal.SIGCONT)
+        self._signal_valkey(signal.SIGCONT)
         self.valkey.start()
         for process in self.processes:
             if process.running:
@@ -157,13 +162,21 @@ class Stack(Harness):
 
     @contextmanager
     def frozen_valkey(self):
-        """Valkey is there and does not answer. What it is sent meanwhile it does afterwards, if it is not killed."""
-        os.kill(self.valkey.pid, signal.SIGSTOP)
+        """Valkey is there and does not answer. What it is sent meanwhile it does afterwards, if it is not killed.
+
+        What it did before this it has answered: a server can be stopped between two answers, and has sent the first.
+        """
+        self.store("metrics").client.ping()
+        self._signal_valkey(signal.SIGSTOP)
         try:
             yield
         finally:
-            if self.valkey.pid is not None:
-                os.kill(self.valkey.pid, signal.SIGCONT)
+            self._signal_valkey(signal.SIGCONT)
+
+    def _signal_valkey(self, number):
+        for server in getattr(self.valkey, "servers", (self.valkey,)):
+            if server.pid is not None:
+                os.kill(server.pid, number)
 
     def wait_until_not_serving(self, service):
         self.wait_for_health(service, health_pb2.HealthCheckResponse.NOT_SERVING)

@@ -13,13 +13,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 @pytest.fixture
 def stack(tmp_path):
     """Every process of every service; they know of Sentinels alone."""
-    with ReplicatedValkey(tmp_path / "valkey") as servers:
-        environment = {"WAYBILL_REDIS_URL": servers.url, "WAYBILL_SHARED_STATE_DIR": "1"}
-        with Stack(tmp_path / "stack", environment, valkey=servers.primary) as running:
-            running.servers = servers
-            running.start()
-            notices.ensure_template(running)
-            yield running
+    with (
+        ReplicatedValkey(tmp_path / "valkey") as servers,
+        Stack(tmp_path / "stack", {"WAYBILL_SHARED_STATE_DIR": "1"}, valkey=servers) as running,
+    ):
+        running.start()
+        notices.ensure_template(running)
+        yield running
 
 
 def accept_everywhere(stack):
@@ -34,10 +34,9 @@ def test_every_service_follows_a_failover(stack):
     """Gateways, workers, scheduler and subscribers: none is restarted, what was replicated and what is new succeeds."""
     lives = [process.pid for process in stack.processes]
     accepted = accept_everywhere(stack)
-    stack.servers.replicate()
+    stack.valkey.replicate()
 
-    stack.servers.primary.kill()
-    stack.servers.wait_for_failover()
+    stack.valkey.kill_primary()
     for service in NAMES:
         stack.wait_until_serving(service)
     accepted += accept_everywhere(stack)

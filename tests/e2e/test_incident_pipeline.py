@@ -21,9 +21,13 @@ TASKS = {
 
 @pytest.fixture(scope="module")
 def told(running_stack):
-    """One incident, run once for the tests of this module."""
+    """One incident, run once for the tests of this module; behind Sentinels through a failover."""
     running_stack.make_whole()
-    told = incident.run(running_stack)
+    if running_stack.client is None:
+        told = incident.run(running_stack)
+    else:
+        told = incident.run(running_stack, once_fired=running_stack.client.begin)
+        running_stack.client.wait()
     yield told
     running_stack.make_whole()
     incident.unsubscribe(running_stack, told.alert.rule_id)

@@ -15,6 +15,8 @@ from waybill.reports.v1 import reports_pb2
 from tests import documents, incident, notices, samples
 from tests.stack import LEASE_SECONDS, RESCUE_SECONDS, TICKING, response_of, signal_group, unique, until
 
+pytestmark = pytest.mark.own_outage
+
 LOST_THEN_SUCCEEDED = [ops.ATTEMPT_OUTCOME_LOST, ops.ATTEMPT_OUTCOME_SUCCEEDED]
 
 

@@ -11,6 +11,8 @@ from tests import documents, notices, samples
 from tests.refusals import refused
 from tests.stack import NAMES, signal_group, unique
 
+pytestmark = pytest.mark.own_outage
+
 DEADLINE_SECONDS = 3.0
 
 

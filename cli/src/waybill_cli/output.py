@@ -122,17 +122,18 @@ def progress_text(metadata: waybill_pb2.OperationMetadata) -> str:
     return f"{metadata.progress.percent} % {metadata.progress.message}".strip()
 
 
-QUEUE_HEADINGS = ("queue", "depth", "waiting", "in flight", "oldest", "accepted/s", "settled/s", "")
+QUEUE_HEADINGS = ("queue", "depth", "waiting", "in flight", "parked", "oldest", "accepted/s", "settled/s", "")
 
 
 def queue_row(queue: admin_pb2.Queue) -> Sequence[str | Text]:
-    """One line under QUEUE_HEADINGS."""
+    """One line under QUEUE_HEADINGS. Parked are operations and plain messages together."""
     oldest = duration_text(queue.oldest_age.ToTimedelta()) if queue.HasField("oldest_age") else ""
     return (
         queue.name,
         str(queue.depth),
         str(queue.waiting),
         str(queue.in_flight),
+        str(queue.parked_operations + queue.parked_messages),
         oldest,
         f"{queue.accept_rate:.2f}",
         f"{queue.settle_rate:.2f}",

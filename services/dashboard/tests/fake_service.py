@@ -71,6 +71,8 @@ class FakeService:
     log: list[events_pb2.Event] = field(default_factory=list)
     first_kept: int = 0
     paused: set[str] = field(default_factory=set)
+    #: By queue: operations of unknown tasks, and messages that no worker could run.
+    parked: dict[str, tuple[int, int]] = field(default_factory=dict)
     discarded: set[str] = field(default_factory=set)
     workers: dict[str, admin_pb2.Worker] = field(default_factory=dict)
     by_request_id: dict[str, str] = field(default_factory=dict)

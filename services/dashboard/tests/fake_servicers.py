@@ -112,6 +112,7 @@ class Queues(Servicer, admin_pb2_grpc.QueueServiceServicer):
             accept_rate=self.gateway.rate(name, "accepted"),
             settle_rate=self.gateway.rate(name, "succeeded"),
         )
+        queue.parked_operations, queue.parked_messages = self.service.parked.get(name, (0, 0))
         if due:
             oldest = min(each.metadata.create_time.ToNanoseconds() for each in due)
             queue.oldest_age.FromNanoseconds(max(0, int(self.service.clock().timestamp() * 1e9) - oldest))

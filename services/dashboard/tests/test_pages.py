@@ -143,6 +143,18 @@ def test_queues_are_paused_resumed_and_purged(fakes, browser, reports):
     assert kept.metadata.state == ops.OPERATION_STATE_CANCELLED
 
 
+def test_a_queue_says_what_is_parked_in_it(browser, reports):
+    """What no worker can run is seen where the queue's other figures are, and only where there is any."""
+    reports.parked["reports.default"] = 12, 1
+
+    page = browser.get("/queues").text
+
+    assert page.count("12 parked") == 1
+    assert page.count("1 message parked") == 1
+    reports.parked.clear()
+    assert "parked</span>" not in browser.get("/queues").text
+
+
 def test_workers_are_drained(browser, reports):
     """The button reaches the service, and the page says what the worker does."""
     name = "reports@host:1"

@@ -16,6 +16,7 @@ from waybill.operations.v1 import operations_pb2 as ops
 from chassis import store_calls
 from chassis.descriptions import timestamp
 from chassis.errors import FieldViolation, InvalidArgument, NotFound, Unimplemented
+from chassis.plain_messages import parked_key
 from chassis.store import AsyncStore
 from chassis.telemetry import now_us
 
@@ -28,6 +29,8 @@ RATE_BUCKET_SECONDS: Final = 10
 RATE_BUCKETS: Final = 6
 PURGE_CHUNK: Final = 500
 PRIORITIES: Final = (ops.PRIORITY_LOW, ops.PRIORITY_NORMAL, ops.PRIORITY_HIGH)
+#: Of each queue two answers a priority, and its parked messages.
+HEADS: Final = 2 * len(PRIORITIES) + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,8 @@ class QueueFacts:
     paused: bool
     accepted: int
     settled: int
+    parked_operations: int
+    parked_messages: int
 
     @property
     def depth(self) -> int:
@@ -48,12 +53,14 @@ class QueueFacts:
 
 
 async def queue_facts(store: AsyncStore, queues: list[str]) -> dict[str, QueueFacts]:
-    """Facts of the named queues, in three round trips however many there are."""
+    """Facts of the named queues, in as many round trips however many there are: five, seven when tasks are parked."""
     heads = store.client.pipeline(transaction=False)
     for queue in queues:
         for priority in PRIORITIES:
             heads.zcard(store.keys.queue(queue, priority))
             heads.zrange(store.keys.queue(queue, priority), 0, 0, withscores=True)
+        heads.llen(parked_key(store.keys, queue))
+    heads.smembers(store.keys.named("parked"))
     heads.smembers(store.keys.named("paused"))
     bucket = now_us() // 1_000_000 // RATE_BUCKET_SECONDS
     for past in range(1, RATE_BUCKETS + 1):
@@ -63,10 +70,12 @@ async def queue_facts(store: AsyncStore, queues: list[str]) -> dict[str, QueueFa
     paused = answers[-RATE_BUCKETS - 1]
     due = await _queues_of(store, "due")
     leased = await _queues_of(store, "leases")
+    tasks = [f"parked:{task.decode()}" for task in answers[-RATE_BUCKETS - 2]]
+    parked = await _queues_of(store, *tasks) if tasks else {}
     facts = {}
     for position, queue in enumerate(queues):
-        part = answers[position * 6 : position * 6 + 6]
-        oldest = [int(score) for head in part[1::2] for _, score in head]
+        part = answers[position * HEADS : position * HEADS + HEADS]
+        oldest = [int(score) for head in part[1:6:2] for _, score in head]
         facts[queue] = QueueFacts(
             depths=(part[0], part[2], part[4]),
             oldest_us=min(oldest, default=0),
@@ -75,13 +84,18 @@ async def queue_facts(store: AsyncStore, queues: list[str]) -> dict[str, QueueFa
             paused=queue.encode() in paused,
             accepted=counts.get(f"a:{queue}", 0),
             settled=counts.get(f"s:{queue}", 0),
+            parked_operations=parked.get(queue, 0),
+            parked_messages=part[6],
         )
     return facts
 
 
-async def _queues_of(store: AsyncStore, index: str) -> dict[str, int]:
-    """How many members of an index belong to each queue."""
-    members = await store.client.zrange(store.keys.named(index), 0, 9_999)
+async def _queues_of(store: AsyncStore, *indexes: str) -> dict[str, int]:
+    """How many members of these indexes belong to each queue."""
+    reading = store.client.pipeline(transaction=False)
+    for index in indexes:
+        reading.zrange(store.keys.named(index), 0, 9_999)
+    members = [member for part in await reading.execute() for member in part]
     pipeline = store.client.pipeline(transaction=False)
     for member in members:
         pipeline.hget(store.keys.operation(member.decode()), "q")
@@ -165,6 +179,8 @@ def describe_queue(name: str, facts: QueueFacts) -> admin_pb2.Queue:
         paused=facts.paused,
         accept_rate=facts.accepted / (RATE_BUCKETS * RATE_BUCKET_SECONDS),
         settle_rate=facts.settled / (RATE_BUCKETS * RATE_BUCKET_SECONDS),
+        parked_operations=facts.parked_operations,
+        parked_messages=facts.parked_messages,
     )
     if facts.depth:
         queue.oldest_age.FromMicroseconds(max(0, now_us() - facts.oldest_us))

@@ -11,13 +11,12 @@ from google.longrunning import operations_pb2_grpc
 from waybill.admin.v1 import admin_pb2_grpc
 from waybill.events.v1 import events_pb2_grpc
 
-from chassis import store_calls
+from chassis import housekeeping, store_calls
 from chassis.admin_rpc import QueueServicer, WorkerServicer
 from chassis.archivist import Archivist
 from chassis.dead_letters import DeadLetterServicer
 from chassis.event_log import EventLog
 from chassis.events import EventServicer
-from chassis.logging import get_logger
 from chassis.operations_rpc import OperationsServicer
 from chassis.scaling import ScalerServicer
 from chassis.span_exporter import SpanExporter
@@ -25,8 +24,6 @@ from chassis.span_sink import sink
 
 if TYPE_CHECKING:
     from chassis.rpc import Gateway
-
-log = get_logger(__name__)
 
 Registration = tuple[Callable[[Any, Any], None], Any]
 
@@ -58,12 +55,5 @@ async def keep_house(gateway: Gateway) -> None:
     """Promote, expire, rescue and trim, also while no worker runs. Raises RedisError in an outage."""
     pause = store_calls.housekeeping_interval(gateway.app.lease).total_seconds()
     while True:
-        done = await gateway.store.run(store_calls.housekeeping(lease=gateway.app.lease))
-        if done is not None and (done.rescued or done.reconciled or done.leases_granted):
-            log.warning(
-                "housekeeping.rescued",
-                rescued=done.rescued,
-                reconciled=done.reconciled,
-                leases_granted=done.leases_granted,
-            )
+        housekeeping.report(await gateway.store.run(store_calls.housekeeping(lease=gateway.app.lease)))
         await asyncio.sleep(pause)

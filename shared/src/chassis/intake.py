@@ -9,6 +9,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cached_property
 from typing import Final
 
 from redis.exceptions import RedisError
@@ -30,6 +31,8 @@ PREFETCH_SECONDS: Final = 0.1
 MAX_PREFETCH: Final = 256
 #: Most deliveries of one fetch: bounds how long it keeps the store to itself.
 MAX_FETCH: Final = 100
+#: How long a worker that ends waits for word from the store before it leaves without.
+FAREWELL: Final = timedelta(seconds=2)
 #: Attempts begin with their fetch as long as each slot's share of them is known to take no longer together.
 SHARED_BEGIN_BUDGET: Final = timedelta(milliseconds=5)
 
@@ -128,6 +131,8 @@ class Intake:
         self.registered: Container[str] = ()
         #: Called when there is room again after a time without.
         self.on_room: Callable[[], None] = lambda: None
+        #: Called when the worker leaves and the store is silent: ends what waits for it in another thread.
+        self.on_silence: Callable[[], None] = lambda: None
         #: Whether attempts of a task must not begin before a slot has them: a rate limit may keep them waiting.
         self.begins_alone: Callable[[str], bool] = lambda _task: False
         #: Attempts that are settled and still occupy a slot: they heed no request to stop.
@@ -184,8 +189,29 @@ class Intake:
     def held(self) -> int:
         return len(self._held)
 
-    def holds(self, delivery: str) -> bool:
-        return delivery in self._held
+    def leave(self) -> None:
+        """Take nothing any more; the process is to end, in good time even if the store does not answer."""
+        self.draining = self.leaving = True
+        threading.Thread(target=self._end_waits, name="leaves", daemon=True).start()
+
+    def _end_waits(self) -> None:
+        if self.leaves_in_silence:
+            log.warning("worker.leaves_in_silence", worker=self.worker)
+            self.store.hang_up()
+            self.on_silence()
+
+    @property
+    def leaves_in_silence(self) -> bool:
+        """The process is to end, and the store does not answer: what it would be told it finds out by itself.
+
+        Leases run out, a heartbeat that stops is shown no more, a bell that nobody heard costs a second.
+        """
+        return self.leaving and self._store_is_silent
+
+    @cached_property
+    def _store_is_silent(self) -> bool:
+        """Asked once."""
+        return not self.store.answers(FAREWELL)
 
     def operations(self) -> list[str]:
         with self._lock:

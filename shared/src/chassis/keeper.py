@@ -17,7 +17,7 @@ import psutil
 from redis.exceptions import RedisError
 from waybill.operations.v1 import operations_pb2 as ops
 
-from chassis import store_calls, telemetry
+from chassis import housekeeping, store_calls, telemetry
 from chassis.attempts import failure
 from chassis.descriptions import operation_name
 from chassis.errors import DeadlineExceeded
@@ -65,6 +65,8 @@ class Keeper(threading.Thread):
 
     def stop(self) -> None:
         self._done.set()
+        if self._intake.leaves_in_silence:
+            return
         try:
             self._intake.store.client.hdel(self._intake.store.keys.named("workers"), self._intake.worker)
         except RedisError:
@@ -116,14 +118,7 @@ class Keeper(threading.Thread):
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 (this program again)
 
     def _keep_house(self) -> None:
-        done = self._intake.store.run(store_calls.housekeeping(lease=self._intake.lease))
-        if done is not None and (done.rescued or done.reconciled or done.leases_granted):
-            log.warning(
-                "housekeeping.rescued",
-                rescued=done.rescued,
-                reconciled=done.reconciled,
-                leases_granted=done.leases_granted,
-            )
+        housekeeping.report(self._intake.store.run(store_calls.housekeeping(lease=self._intake.lease)))
 
     def _every(self, name: str, seconds: float, action: Callable[[], object]) -> None:
         now = time.monotonic()

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from waybill.operations.v1 import operations_pb2 as ops
 
 from chassis import paging
-from chassis.descriptions import StoredOperation, record_of, text
+from chassis.descriptions import FINAL, StoredOperation, record_of, text
 from chassis.errors import FieldViolation, InvalidArgument
 from chassis.history import Archive, Condition, Position
 from chassis.store import AsyncStore
@@ -25,6 +25,9 @@ _TERM: Final = re.compile(
 )
 _AND: Final = re.compile(r"AND\s+")
 
+#: As a condition has them.
+_FINAL: Final = frozenset(map(str, FINAL))
+
 Predicate = Callable[[StoredOperation], bool]
 
 
@@ -34,6 +37,11 @@ class Filter:
 
     matches: Predicate
     conditions: Sequence[Condition] = ()
+
+    @property
+    def archived(self) -> bool:
+        """Whether the archive may have any: not where a state is asked for that is not final."""
+        return all(value in _FINAL for field, value in self.conditions if field == "state")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +77,9 @@ async def list_page(
 ) -> Page:
     """One page of an index (`ops` or `dead`) over both sources. The token names the last operation looked at.
 
-    Raises SQLAlchemyError when the archive is out of reach.
+    Raises SQLAlchemyError when the archive is out of reach, unless it is not needed: it has nothing that is live.
     """
+    archive = archive if wanted.archived else None
     found: list[StoredOperation] = []
     looked = 0
     async for position, stored in _scan(_Sources(store, archive, index, wanted.conditions), _position(token)):

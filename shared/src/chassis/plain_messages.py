@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from chassis.logging import get_logger
 from chassis.store import Store
+from chassis.store_calls import Keys
 
 log = get_logger(__name__)
 
@@ -54,7 +55,7 @@ def take(store: Store, queue: str, key: str, known: Container[str]) -> Any:
     client = store.client
     while (raw := client.lindex(key, -1)) is not None:
         why = refusal(raw, known)
-        keys = [key, parked_key(store, queue)] if why else [key]
+        keys = [key, parked_key(store.keys, queue)] if why else [key]
         if not client.eval(_TAKE, len(keys), *keys, raw):
             continue
         if not why:
@@ -67,11 +68,11 @@ def offer_again(store: Store, queues: Sequence[str], prefix: str) -> int:
     """Put what is parked back into its queue, once each; how many. `prefix`: of the queues' lists."""
     moved = 0
     for queue in queues:
-        for _ in range(store.client.llen(parked_key(store, queue))):
-            moved += store.client.lmove(parked_key(store, queue), prefix + queue, "RIGHT", "LEFT") is not None
+        for _ in range(store.client.llen(parked_key(store.keys, queue))):
+            moved += store.client.lmove(parked_key(store.keys, queue), prefix + queue, "RIGHT", "LEFT") is not None
     return moved
 
 
-def parked_key(store: Store, queue: str) -> str:
+def parked_key(keys: Keys, queue: str) -> str:
     """The list of a queue's parked messages, oldest last."""
-    return store.keys.named(f"celery:parked:{queue}")
+    return keys.named(f"celery:parked:{queue}")

@@ -6,15 +6,19 @@ A `Call` is one script with its arguments and the reading of its answer. `Store`
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import socket
+import threading
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cache
 from importlib import resources
 from typing import Any, Final, TypeVar
 
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, RedisError
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
@@ -84,8 +88,32 @@ class Store:
             answer = self.client.eval(script_source(call.script), 1, self.keys.prefix, *call.arguments)
         return call.read(answer)
 
+    def answers(self, within: timedelta) -> bool:
+        """Whether it does by then. The question of one that does not ends with its socket's timeout, or the process."""
+        heard: list[object] = []
+
+        def ask() -> None:
+            with contextlib.suppress(RedisError):
+                heard.append(self.client.ping())
+
+        asking = threading.Thread(target=ask, name="asks whether the store answers", daemon=True)
+        asking.start()
+        asking.join(within.total_seconds())
+        return bool(heard)
+
+    def hang_up(self) -> None:
+        """As `hang_up`, of its own connections."""
+        hang_up(self.client.connection_pool)
+
     def close(self) -> None:
         self.client.close()
+
+
+def hang_up(pool: Any) -> None:
+    """End every wait for an answer on a pool's connections, from any thread: those that wait see a ConnectionError."""
+    for connection in tuple(pool._in_use_connections):  # noqa: SLF001 (redis-py's own way closes them under the waiting)
+        with contextlib.suppress(AttributeError, OSError):
+            connection._sock.shutdown(socket.SHUT_RDWR)  # noqa: SLF001
 
 
 @dataclass(slots=True)

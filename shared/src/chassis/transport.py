@@ -24,7 +24,7 @@ from chassis.deliveries import WorkItem
 from chassis.intake import Intake, intakes
 from chassis.logging import get_logger
 from chassis.sentinels import SentinelUrl, primary_pool
-from chassis.store import Store
+from chassis.store import Store, hang_up
 
 log = get_logger(__name__)
 
@@ -102,6 +102,8 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]
             self.channel.wake()
 
     def restore_unacked_once(self, stderr: Any = None) -> None:
+        if self.channel.leaves_in_silence:
+            return
         intake = self.channel.intake
         if intake is not None:
             intake.give_back_all()
@@ -127,6 +129,7 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
     QoS = QoS
     from_transport_options = (*kombu_redis.Channel.from_transport_options, "waybill_service")
     waybill_service: str = ""
+    _in_poll: Any
     _intake: Intake | None = None
     _refresh_after: float = 0.0
 
@@ -138,7 +141,31 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
             if intake is not None and self._serves(intake):
                 self._intake = intake
                 intake.on_room = self.wake
+                intake.on_silence = self.hang_up
         return self._intake
+
+    @property
+    def leaves_in_silence(self) -> bool:
+        """Its worker ends while the store is silent, and asks nothing of it any more."""
+        intake = intakes.get(self.waybill_service)
+        return intake is not None and intake.leaves_in_silence
+
+    def close(self) -> None:
+        if not self.closed and self.leaves_in_silence:
+            self._in_poll = None
+            self._fanout_queues.clear()
+        super().close()
+
+    def _unsubscribe_from(self, queue: str) -> None:
+        if not self.leaves_in_silence:
+            super()._unsubscribe_from(queue)
+
+    def hang_up(self) -> None:
+        """End what waits for an answer on any channel of the connection."""
+        for channel in tuple(self.connection.channels or ()) if self.connection is not None else ():
+            for pool in (channel._pool, channel._async_pool):  # noqa: SLF001 (of this very class)
+                if pool is not None:
+                    hang_up(pool)
 
     def wake(self) -> None:
         """Make the event loop look for work: another thread has returned credit."""

@@ -303,7 +303,7 @@ class Attendance:
             log.warning("messages.left_parked", error=str(error))
 
     def on_shutting_down(self, **_: Any) -> None:
-        self.intake.draining = self.intake.leaving = True
+        self.intake.leave()
         log.info("worker.draining", worker=self.app.worker_name, held=self.intake.held)
 
     def on_shutdown(self, **_: Any) -> None:

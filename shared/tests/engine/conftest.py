@@ -125,9 +125,8 @@ class Work:
     def _acceptance(self, task, options):
         request = reports_pb2.RenderReportRequest(title=options.pop("title", "t"))
         request.options.labels.update(options.pop("labels", {}))
-        facts = SimpleNamespace(
-            name=task, policy=RetryPolicy(), queue_name="test.q", default_priority=2, retention=None
-        )
+        queue = options.pop("queue", "test.q")
+        facts = SimpleNamespace(name=task, policy=RetryPolicy(), queue_name=queue, default_priority=2, retention=None)
         submission = Submission(facts, request, request_id=options.pop("request_id", ""), **options)
         return acceptance(submission, Provenance("", "S/M"))
 

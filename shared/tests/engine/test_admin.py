@@ -8,6 +8,7 @@ import pytest
 from chassis import store_calls
 from chassis.admin_rpc import QueueServicer, WorkerServicer, node_name
 from chassis.errors import InvalidArgument, NotFound, Unimplemented
+from chassis.plain_messages import take
 from chassis.scaling import ScalerServicer
 from externalscaler import externalscaler_pb2 as scaler
 from waybill.admin.v1 import admin_pb2
@@ -78,6 +79,21 @@ async def test_a_queue_says_what_waits_and_what_runs(queues, work, store):
     assert after.waiting + after.depth + after.in_flight == 6
     empty = await facts(queues, "test.empty")
     assert (empty.depth, empty.in_flight, empty.HasField("oldest_age")) == (0, 0, False)
+
+
+async def test_a_queue_says_what_is_parked_because_no_worker_can_run_it(queues, work, store):
+    """Operations of unknown tasks by their own queue, and messages that could not be read: neither counts as depth."""
+    for queue, count in (("test.q", 2), ("test.empty", 1)):
+        work.accept(count, task="test.unknown", queue=queue)
+    store.run(store_calls.fetch(3, ["test.q", "test.empty"], ["test.do"], session="y"))
+    key = store.keys.named("celery:test.q")
+    store.client.lpush(key, b"garbage", b"more of it", b"and more")
+    take(store, "test.q", key, {"test.plain"})
+
+    listed = [await facts(queues, name) for name in ("test.q", "test.empty")]
+
+    assert [(queue.parked_operations, queue.parked_messages) for queue in listed] == [(2, 3), (1, 0)]
+    assert [queue.depth for queue in listed] == [0, 0]
 
 
 async def test_depth_is_told_by_priority_and_age(queues, work):

@@ -300,6 +300,23 @@ async def test_a_database_that_is_away_delays_the_archive_and_loses_nothing(asyn
     assert len(await async_store.run(archive_calls.unarchived(waiting._identity, tail=TAIL, limit=10))) == 2
 
 
+async def test_a_list_of_what_is_live_needs_no_database(async_store, work, tmp_path):
+    """While the database is away, states that are not final are listed from the store; every other list needs it."""
+    gone = Archive(lambda: open_database(f"sqlite:///{tmp_path}/gone/history.db", sa.MetaData()))
+    running, *queued = work.accept(3)
+    work.begin(running)
+
+    async def ids(expression):
+        page = await list_page(async_store, "ops", parse_filter(expression), size=10, token="", archive=gone)
+        return {record_of(stored).id for stored in page.operations}
+
+    assert await ids("state = RUNNING") == {running}
+    assert await ids("task = test.do AND state = QUEUED AND queue = test.q") == set(queued)
+    for expression in ("", "task = test.do", "state = FAILED", "state = SUCCEEDED AND task = test.do"):
+        with pytest.raises(OperationalError):
+            await ids(expression)
+
+
 class Killed(Archive):
     """Whoever uses it dies by SIGKILL right after the commit."""
 

@@ -1,6 +1,7 @@
 """What a worker holds: how much, for how long, and how its attempts hear of what happens to them."""
 
 import json
+import threading
 import time
 from datetime import timedelta
 from types import SimpleNamespace
@@ -10,14 +11,12 @@ from chassis import store_calls
 from chassis.acceptance import Provenance, Submission, acceptance
 from chassis.attempts import Ended, FencedOff
 from chassis.errors import Cancelled
-from chassis.intake import MAX_PREFETCH, PREFETCH_SECONDS, Costs, Flow, Intake
+from chassis.intake import Costs, Intake
 from chassis.keeper import Keeper
 from chassis.retries import RetryPolicy
 from chassis.store_calls import Settlement
 from chassis.testing.memory_store import MemoryStore
 from google.protobuf.struct_pb2 import Struct
-from hypothesis import given
-from hypothesis import strategies as st
 from redis.exceptions import ConnectionError as RedisConnectionError
 from waybill.operations.v1 import operations_pb2 as ops
 
@@ -30,10 +29,13 @@ class Store(MemoryStore):
 
     away = False
     keys = store_calls.Keys("test")
+    on_settle = staticmethod(lambda: None)
 
     def run(self, call):
         if self.away:
             raise RedisConnectionError("away")
+        if call.script == "settle":
+            self.on_settle()
         return super().run(call)
 
     def _write(self, arguments):
@@ -97,10 +99,9 @@ def test_a_worker_holds_what_it_fetched_until_it_is_finished(intake, store):
 
     assert [delivery.operation_id for delivery in deliveries] == sorted(ids)[:2]
     assert (intake.held, sorted(intake.operations())) == (2, sorted(ids)[:2])
-    assert all(intake.holds(delivery.delivery) for delivery in deliveries)
 
     intake.ended(deliveries[0].delivery, None)
-    assert (intake.held, intake.holds(deliveries[0].delivery)) == (1, False)
+    assert (intake.held, intake.operations()) == (1, sorted(ids)[1:2])
 
 
 def test_what_is_held_is_renewed(intake, store):
@@ -175,8 +176,8 @@ def test_a_drain_gives_back_what_has_not_begun(intake, store):
     assert store.operations[first].delivery == running.delivery
     assert store.operations[second].deliveries == 0
     intake.renew()
-    assert intake.operations() == [first]
-    assert not intake.holds(waiting.delivery)
+    assert (intake.held, intake.operations()) == (1, [first])
+    assert not intake.start(waiting.delivery)
 
 
 def test_what_a_pools_child_died_of_is_lost_at_once(intake, store):
@@ -217,19 +218,6 @@ def test_deliveries_are_named_apart_over_workers(store):
 
     assert len(names) == 2
     assert all(":" in name for name in names)
-
-
-@given(st.lists(st.floats(0, 10), max_size=600), st.integers(1, 64))
-def test_prefetch_is_bounded_by_measured_work(moments, slots):
-    """The pool's slots, and at most what was finished within the last tenth of a second."""
-    flow = Flow()
-    for moment in sorted(moments):
-        flow.finished(moment)
-    now = max(moments, default=0)
-
-    recent = sum(now - moment <= PREFETCH_SECONDS for moment in moments)
-    assert slots <= flow.limit(slots, now) <= slots + min(recent, MAX_PREFETCH)
-    assert flow.limit(slots, now + 1) == slots
 
 
 def test_what_ended_is_held_until_it_is_settled(intake, store):
@@ -282,17 +270,32 @@ def test_short_tasks_begin_with_the_fetch_that_brings_them(intake, store):
     assert not intake.fetch(1)[0][0].begun
 
 
-@given(st.lists(st.floats(0.0001, 100), min_size=4))
-def test_a_cost_is_never_below_what_the_last_run_took_by_much(runs):
-    """A longer run counts at once; shorter ones bring it down an eighth of the way each."""
-    costs, highest = Costs(), 0.0
-    for seconds in runs:
-        costs.ran("t", seconds)
-        highest = max(seconds, highest + (seconds - highest) / 8)
+def test_attempts_that_began_together_are_settled_together(intake, store, monkeypatch):
+    """Whoever ends first waits for the last of them; the store is asked once for all."""
+    monkeypatch.setattr("chassis.settling.GATHER_SECONDS", 20)
+    called = threading.Semaphore(0)
+    store.on_settle = called.release
+    for _ in range(3):
+        intake.costs.ran("test.do", 0.001)
+    accept(store, 3)
+    items = intake.fetch(3)[0]
+    assert all(item.begun for item in items)
+    intake.settler.start()
 
-    known = costs.known()["t"].total_seconds()
-    assert known >= runs[-1] - 1e-6
-    assert known <= max(runs) + 1e-6
+    for item in items[:2]:
+        started(intake, store, item)
+        intake.ended(item.delivery, succeeded(item, seconds=0.001))
+    # A settler that waited for nobody would call within this time; one that waits is never too slow for it.
+    assert not called.acquire(timeout=0.2)
+    started(intake, store, items[2])
+    intake.ended(items[2].delivery, succeeded(items[2], seconds=0.001))
+
+    assert intake.settler.flush(20)
+    intake.settler.stop()
+    intake.settler.join()
+    assert called.acquire(blocking=False)
+    assert not called.acquire(blocking=False)
+    assert {store.operations[item.operation_id].state for item in items} == {ops.OPERATION_STATE_SUCCEEDED}
 
 
 def test_a_fetch_brings_no_more_short_attempts_than_can_begin_with_it(intake, store):

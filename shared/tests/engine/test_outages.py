@@ -1,10 +1,14 @@
 """A worker and a gateway through an outage of Valkey: nothing that was accepted is lost, and all goes on by itself."""
 
+import os
+import signal
 import threading
 import time
+from contextlib import contextmanager
 
 import grpc
 import pytest
+import redis
 from chassis import statuses
 from chassis.errors import Unavailable
 from grpc_health.v1 import health_pb2
@@ -104,3 +108,42 @@ def test_the_log_of_spans_goes_on_after_an_outage(stack, submit):
         stack.collector.wait_for_trace(
             metadata.trace_id, lambda spans: {"CLIENT", "CONSUMER", "PRODUCER", "SERVER"} <= {s.kind for s in spans}
         )
+
+
+@contextmanager
+def frozen(valkey):
+    os.kill(valkey.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(valkey.pid, signal.SIGCONT)
+
+
+class Patience(threading.Thread):
+    """Asks a store that does not answer, and ends when three questions have timed out."""
+
+    def __init__(self, store):
+        super().__init__(daemon=True)
+        self._client = store.client
+
+    def run(self):
+        for _ in range(3):
+            with pytest.raises(redis.TimeoutError):
+                self._client.ping()
+
+
+@pytest.mark.parametrize("pool", ["threads", "prefork", "solo"])
+def test_an_idle_worker_that_is_told_to_end_waits_for_no_frozen_store(harness, sample, pool):
+    """It ends while the store is still frozen, and before a client has waited for three answers in vain."""
+    stack = harness([sample(pool, 2)])
+    stack.start()
+    worker, patience = stack.process("sample", "worker"), Patience(stack.store("sample"))
+
+    with frozen(stack.valkey):
+        worker.terminate()
+        patience.start()
+        code = worker.wait()
+        waited_in_vain = not patience.is_alive()
+        patience.join()
+
+    assert (code, waited_in_vain) == (0, False)

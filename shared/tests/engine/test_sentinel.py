@@ -21,14 +21,13 @@ def stack(request, tmp_path_factory, sample):
     with ReplicatedValkey(tmp_path_factory.mktemp("replicated")) as servers:
         pool, durability = request.param
         environment = {
-            "WAYBILL_REDIS_URL": servers.url,
             "WAYBILL_DURABILITY": durability,
             "WAYBILL_SHARED_STATE_DIR": "1",
             "WAYBILL_LEASE_SECONDS": "2",
         }
         folder = tmp_path_factory.mktemp("stack")
-        with Harness(folder, [sample(pool, 2)], environment=environment, valkey=servers.primary) as harness:
-            harness.servers, harness.durability = servers, durability
+        with Harness(folder, [sample(pool, 2)], environment=environment, valkey=servers) as harness:
+            harness.durability = durability
             harness.start()
             yield harness
 
@@ -67,14 +66,13 @@ def test_work_goes_on_when_the_primary_dies(stack, submit):
     until = stack.directory / "until"
     replicated = [submit("sample.echo").name for _ in range(MANY)]
     replicated += [submit("sample.hold", {"until": str(until)}).name for _ in range(2)]
-    stack.servers.replicate()
+    stack.valkey.replicate()
     load = Load(stack.stub("sample", SampleStub))
     load.start()
     assert load.flowing.wait(60)
 
-    stack.servers.primary.kill()
-    stack.servers.wait_for_failover()
-    stack.servers.take_back_the_first()
+    stack.valkey.kill_primary()
+    stack.valkey.start()
     stack.wait_until_serving("sample")
     before = len(load.acknowledged)
     until.touch()

@@ -41,7 +41,14 @@ class Desk:
 
     def __init__(self):
         self.store, self.settled, self.more = Store(), [], False
-        self.settler = Settler(self.store, more_to_come=lambda: self.more, settled=self._note)
+        self.asked = threading.Semaphore(0)
+        self.settler = Settler(self.store, more_to_come=self._more_to_come, settled=self._note)
+
+    def _more_to_come(self):
+        """Notes when it is the settler that asks: it has taken up what there is, and waits for more."""
+        if threading.current_thread() is self.settler:
+            self.asked.release()
+        return self.more
 
     def _note(self, items):
         self.settled += [item.operation_id for item in items]
@@ -96,6 +103,19 @@ def test_no_call_carries_more_than_the_limit(desk):
     desk.store.open.set()
 
     assert [len(batch) for batch in desk.done()] == [1, BATCH_LIMIT, 5]
+
+
+def test_what_ends_together_shares_a_call(desk, monkeypatch):
+    """The first to end waits for the others that began with it, with a settler that has nothing else to do."""
+    monkeypatch.setattr("chassis.settling.GATHER_SECONDS", PATIENCE)
+    desk.more = True
+    desk.put("a")
+    assert desk.asked.acquire(timeout=PATIENCE)
+    desk.put("b")
+    desk.more = False
+    desk.put("c")
+
+    assert desk.done() == [["a", "b", "c"]]
 
 
 def test_what_has_ended_waits_for_what_began_with_it_but_not_for_long(desk):

@@ -29,6 +29,7 @@ from waybill.operations.v1 import operations_pb2 as ops
 from chassis.embedded import LOOPBACK, EmbeddedValkey
 from chassis.store import Store
 from chassis.testing.collector import SpanCollector
+from chassis.testing.failover import ReplicatedValkey
 from chassis.testing.processes import READY_SECONDS, ProcessUnderTest
 
 S = TypeVar("S")
@@ -84,12 +85,12 @@ class Harness:
         services: Sequence[ServiceUnderTest],
         *,
         environment: Mapping[str, str] | None = None,
-        valkey: EmbeddedValkey | None = None,
+        valkey: EmbeddedValkey | ReplicatedValkey | None = None,
     ) -> None:
         self.directory = directory
         self.services = {service.name: service for service in services}
         self.addresses = {service.name: f"{LOOPBACK}:{quiet_port()}" for service in services}
-        self.valkey = valkey or EmbeddedValkey(directory / "valkey")
+        self.valkey: EmbeddedValkey | ReplicatedValkey = valkey or EmbeddedValkey(directory / "valkey")
         self.collector = SpanCollector()
         self.processes: list[ProcessUnderTest] = []
         self._owns_valkey = valkey is None

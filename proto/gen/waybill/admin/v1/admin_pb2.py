@@ -30,7 +30,7 @@ from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from waybill.operations.v1 import operations_pb2 as waybill_dot_operations_dot_v1_dot_operations__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cwaybill/admin/v1/admin.proto\x12\x10waybill.admin.v1\x1a#google/longrunning/operations.proto\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a&waybill/operations/v1/operations.proto\"\xee\x01\n\x05Queue\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x64\x65pth\x18\x02 \x01(\x03\x12\x11\n\tdepth_low\x18\x03 \x01(\x03\x12\x14\n\x0c\x64\x65pth_normal\x18\x04 \x01(\x03\x12\x12\n\ndepth_high\x18\x05 \x01(\x03\x12\x0f\n\x07waiting\x18\x06 \x01(\x03\x12\x11\n\tin_flight\x18\x07 \x01(\x03\x12-\n\noldest_age\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06paused\x18\t \x01(\x08\x12\x13\n\x0b\x61\x63\x63\x65pt_rate\x18\n \x01(\x01\x12\x13\n\x0bsettle_rate\x18\x0b \x01(\x01\"$\n\x11ListQueuesRequest\x12\x0f\n\x07service\x18\x01 \x01(\t\"=\n\x12ListQueuesResponse\x12\'\n\x06queues\x18\x01 \x03(\x0b\x32\x17.waybill.admin.v1.Queue\"3\n\x11PauseQueueRequest\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\r\n\x05queue\x18\x02 \x01(\t\"4\n\x12ResumeQueueRequest\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\r\n\x05queue\x18\x02 \x01(\t\"3\n\x11PurgeQueueRequest\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\r\n\x05queue\x18\x02 \x01(\t\"\'\n\x12PurgeQueueResponse\x12\x11\n\tcancelled\x18\x01 \x01(\x03\"\xa4\x02\n\x06Worker\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\x05\x12\x0c\n\x04pool\x18\x04 \x01(\t\x12\x13\n\x0b\x63oncurrency\x18\x05 \x01(\x05\x12\x0e\n\x06queues\x18\x06 \x03(\t\x12\x12\n\noperations\x18\x07 \x03(\t\x12\x14\n\x0cmemory_bytes\x18\x08 \x01(\x03\x12\x0f\n\x07version\x18\t \x01(\t\x12.\n\nstart_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0eheartbeat_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x64raining\x18\x0c \x01(\x08\x12\r\n\x05tasks\x18\r \x03(\t\"%\n\x12ListWorkersRequest\x12\x0f\n\x07service\x18\x01 \x01(\t\"@\n\x13ListWorkersResponse\x12)\n\x07workers\x18\x01 \x03(\x0b\x32\x18.waybill.admin.v1.Worker\"M\n\x15SetConcurrencyRequest\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x0e\n\x06worker\x18\x02 \x01(\t\x12\x13\n\x0b\x63oncurrency\x18\x03 \x01(\x05\"5\n\x12\x44rainWorkerRequest\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x0e\n\x06worker\x18\x02 \x01(\t\"\xe2\x02\n\nDeadLetter\x12\x11\n\toperation\x18\x01 \x01(\t\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\r\n\x05queue\x18\x03 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x04 \x01(\x05\x12!\n\x05\x65rror\x18\x05 \x01(\x0b\x32\x12.google.rpc.Status\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08trace_id\x18\x08 \x01(\t\x12\x13\n\x0breplayed_by\x18\t \x01(\t\x12\r\n\x05group\x18\n \x01(\t\x12%\n\x07request\x18\x0b \x01(\x0b\x32\x14.google.protobuf.Any\x12\x33\n\x0b\x61ttempt_log\x18\x0c \x03(\x0b\x32\x1e.waybill.operations.v1.Attempt\"~\n\x0f\x44\x65\x61\x64LetterGroup\x12\r\n\x05group\x18\x01 \x01(\t\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\r\n\x05\x63ount\x18\x04 \x01(\x03\x12/\n\x0bnewest_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"_\n\x16ListDeadLettersRequest\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\r\n\x05group\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"\xa8\x01\n\x17ListDeadLettersResponse\x12\x32\n\x0c\x64\x65\x61\x64_letters\x18\x01 \x03(\x0b\x32\x1c.waybill.admin.v1.DeadLetter\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x31\n\x06groups\x18\x03 \x03(\x0b\x32!.waybill.admin.v1.DeadLetterGroup\x12\r\n\x05total\x18\x04 \x01(\x03\":\n\x14GetDeadLetterRequest\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x11\n\toperation\x18\x02 \x01(\t\"\x7f\n\x17ReplayDeadLetterRequest\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x11\n\toperation\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12,\n\x0e\x65\x64ited_request\x18\x04 \x01(\x0b\x32\x14.google.protobuf.Any\"W\n\x18ReplayDeadLettersRequest\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\r\n\x05group\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\x05\x12\x0c\n\x04rate\x18\x04 \x01(\x01\"N\n\x19ReplayDeadLettersResponse\x12\x31\n\noperations\x18\x01 \x03(\x0b\x32\x1d.google.longrunning.Operation\">\n\x18\x44iscardDeadLetterRequest\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x11\n\toperation\x18\x02 \x01(\t\"\x1b\n\x19\x44iscardDeadLetterResponse2\xda\x02\n\x0cQueueService\x12W\n\nListQueues\x12#.waybill.admin.v1.ListQueuesRequest\x1a$.waybill.admin.v1.ListQueuesResponse\x12J\n\nPauseQueue\x12#.waybill.admin.v1.PauseQueueRequest\x1a\x17.waybill.admin.v1.Queue\x12L\n\x0bResumeQueue\x12$.waybill.admin.v1.ResumeQueueRequest\x1a\x17.waybill.admin.v1.Queue\x12W\n\nPurgeQueue\x12#.waybill.admin.v1.PurgeQueueRequest\x1a$.waybill.admin.v1.PurgeQueueResponse2\x8f\x02\n\rWorkerService\x12Z\n\x0bListWorkers\x12$.waybill.admin.v1.ListWorkersRequest\x1a%.waybill.admin.v1.ListWorkersResponse\x12S\n\x0eSetConcurrency\x12\'.waybill.admin.v1.SetConcurrencyRequest\x1a\x18.waybill.admin.v1.Worker\x12M\n\x0b\x44rainWorker\x12$.waybill.admin.v1.DrainWorkerRequest\x1a\x18.waybill.admin.v1.Worker2\x8c\x04\n\x11\x44\x65\x61\x64LetterService\x12\x66\n\x0fListDeadLetters\x12(.waybill.admin.v1.ListDeadLettersRequest\x1a).waybill.admin.v1.ListDeadLettersResponse\x12U\n\rGetDeadLetter\x12&.waybill.admin.v1.GetDeadLetterRequest\x1a\x1c.waybill.admin.v1.DeadLetter\x12\\\n\x10ReplayDeadLetter\x12).waybill.admin.v1.ReplayDeadLetterRequest\x1a\x1d.google.longrunning.Operation\x12l\n\x11ReplayDeadLetters\x12*.waybill.admin.v1.ReplayDeadLettersRequest\x1a+.waybill.admin.v1.ReplayDeadLettersResponse\x12l\n\x11\x44iscardDeadLetter\x12*.waybill.admin.v1.DiscardDeadLetterRequest\x1a+.waybill.admin.v1.DiscardDeadLetterResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cwaybill/admin/v1/admin.proto\x12\x10waybill.admin.v1\x1a#google/longrunning/operations.proto\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a&waybill/operations/v1/operations.proto\"\xa2\x02\n\x05Queue\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x64\x65pth\x18\x02 \x01(\x03\x12\x11\n\tdepth_low\x18\x03 \x01(\x03\x12\x14\n\x0c\x64\x65pth_normal\x18\x04 \x01(\x03\x12\x12\n\ndepth_high\x18\x05 \x01(\x03\x12\x0f\n\x07waiting\x18\x06 \x01(\x03\x12\x11\n\tin_flight\x18\x07 \x01(\x03\x12-\n\noldest_age\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06paused\x18\t \x01(\x08\x12\x13\n\x0b\x61\x63\x63\x65pt_rate\x18\n \x01(\x01\x12\x13\n\x0bsettle_rate\x18\x0b \x01(\x01\x12\x19\n\x11parked_operations\x18\x0c \x01(\x03\x12\x17\n\x0fparked_messages\x18\r \x01(\x03\"$\n\x11ListQueuesRequest\x12\x0f\n\x07service\x18\x01 \x01(\t\"=\n\x12ListQueuesResponse\x12\'\n\x06queues\x18\x01 \x03(\x0b\x32\x17.waybill.admin.v1.Queue\"3\n\x11PauseQueueRequest\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\r\n\x05queue\x18\x02 \x01(\t\"4\n\x12ResumeQueueRequest\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\r\n\x05queue\x18\x02 \x01(\t\"3\n\x11PurgeQueueRequest\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\r\n\x05queue\x18\x02 \x01(\t\"\'\n\x12PurgeQueueResponse\x12\x11\n\tcancelled\x18\x01 \x01(\x03\"\xa4\x02\n\x06Worker\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\x05\x12\x0c\n\x04pool\x18\x04 \x01(\t\x12\x13\n\x0b\x63oncurrency\x18\x05 \x01(\x05\x12\x0e\n\x06queues\x18\x06 \x03(\t\x12\x12\n\noperations\x18\x07 \x03(\t\x12\x14\n\x0cmemory_bytes\x18\x08 \x01(\x03\x12\x0f\n\x07version\x18\t \x01(\t\x12.\n\nstart_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0eheartbeat_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x64raining\x18\x0c \x01(\x08\x12\r\n\x05tasks\x18\r \x03(\t\"%\n\x12ListWorkersRequest\x12\x0f\n\x07service\x18\x01 \x01(\t\"@\n\x13ListWorkersResponse\x12)\n\x07workers\x18\x01 \x03(\x0b\x32\x18.waybill.admin.v1.Worker\"M\n\x15SetConcurrencyRequest\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x0e\n\x06worker\x18\x02 \x01(\t\x12\x13\n\x0b\x63oncurrency\x18\x03 \x01(\x05\"5\n\x12\x44rainWorkerRequest\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x0e\n\x06worker\x18\x02 \x01(\t\"\xe2\x02\n\nDeadLetter\x12\x11\n\toperation\x18\x01 \x01(\t\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\r\n\x05queue\x18\x03 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x04 \x01(\x05\x12!\n\x05\x65rror\x18\x05 \x01(\x0b\x32\x12.google.rpc.Status\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08trace_id\x18\x08 \x01(\t\x12\x13\n\x0breplayed_by\x18\t \x01(\t\x12\r\n\x05group\x18\n \x01(\t\x12%\n\x07request\x18\x0b \x01(\x0b\x32\x14.google.protobuf.Any\x12\x33\n\x0b\x61ttempt_log\x18\x0c \x03(\x0b\x32\x1e.waybill.operations.v1.Attempt\"~\n\x0f\x44\x65\x61\x64LetterGroup\x12\r\n\x05group\x18\x01 \x01(\t\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\r\n\x05\x63ount\x18\x04 \x01(\x03\x12/\n\x0bnewest_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"_\n\x16ListDeadLettersRequest\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\r\n\x05group\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"\xa8\x01\n\x17ListDeadLettersResponse\x12\x32\n\x0c\x64\x65\x61\x64_letters\x18\x01 \x03(\x0b\x32\x1c.waybill.admin.v1.DeadLetter\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x31\n\x06groups\x18\x03 \x03(\x0b\x32!.waybill.admin.v1.DeadLetterGroup\x12\r\n\x05total\x18\x04 \x01(\x03\":\n\x14GetDeadLetterRequest\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x11\n\toperation\x18\x02 \x01(\t\"\x7f\n\x17ReplayDeadLetterRequest\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x11\n\toperation\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12,\n\x0e\x65\x64ited_request\x18\x04 \x01(\x0b\x32\x14.google.protobuf.Any\"W\n\x18ReplayDeadLettersRequest\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\r\n\x05group\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\x05\x12\x0c\n\x04rate\x18\x04 \x01(\x01\"N\n\x19ReplayDeadLettersResponse\x12\x31\n\noperations\x18\x01 \x03(\x0b\x32\x1d.google.longrunning.Operation\">\n\x18\x44iscardDeadLetterRequest\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x11\n\toperation\x18\x02 \x01(\t\"\x1b\n\x19\x44iscardDeadLetterResponse2\xda\x02\n\x0cQueueService\x12W\n\nListQueues\x12#.waybill.admin.v1.ListQueuesRequest\x1a$.waybill.admin.v1.ListQueuesResponse\x12J\n\nPauseQueue\x12#.waybill.admin.v1.PauseQueueRequest\x1a\x17.waybill.admin.v1.Queue\x12L\n\x0bResumeQueue\x12$.waybill.admin.v1.ResumeQueueRequest\x1a\x17.waybill.admin.v1.Queue\x12W\n\nPurgeQueue\x12#.waybill.admin.v1.PurgeQueueRequest\x1a$.waybill.admin.v1.PurgeQueueResponse2\x8f\x02\n\rWorkerService\x12Z\n\x0bListWorkers\x12$.waybill.admin.v1.ListWorkersRequest\x1a%.waybill.admin.v1.ListWorkersResponse\x12S\n\x0eSetConcurrency\x12\'.waybill.admin.v1.SetConcurrencyRequest\x1a\x18.waybill.admin.v1.Worker\x12M\n\x0b\x44rainWorker\x12$.waybill.admin.v1.DrainWorkerRequest\x1a\x18.waybill.admin.v1.Worker2\x8c\x04\n\x11\x44\x65\x61\x64LetterService\x12\x66\n\x0fListDeadLetters\x12(.waybill.admin.v1.ListDeadLettersRequest\x1a).waybill.admin.v1.ListDeadLettersResponse\x12U\n\rGetDeadLetter\x12&.waybill.admin.v1.GetDeadLetterRequest\x1a\x1c.waybill.admin.v1.DeadLetter\x12\\\n\x10ReplayDeadLetter\x12).waybill.admin.v1.ReplayDeadLetterRequest\x1a\x1d.google.longrunning.Operation\x12l\n\x11ReplayDeadLetters\x12*.waybill.admin.v1.ReplayDeadLettersRequest\x1a+.waybill.admin.v1.ReplayDeadLettersResponse\x12l\n\x11\x44iscardDeadLetter\x12*.waybill.admin.v1.DiscardDeadLetterRequest\x1a+.waybill.admin.v1.DiscardDeadLetterResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,53 +38,53 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'waybill.admin.v1.admin_pb2'
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_QUEUE']._serialized_start=245
-  _globals['_QUEUE']._serialized_end=483
-  _globals['_LISTQUEUESREQUEST']._serialized_start=485
-  _globals['_LISTQUEUESREQUEST']._serialized_end=521
-  _globals['_LISTQUEUESRESPONSE']._serialized_start=523
-  _globals['_LISTQUEUESRESPONSE']._serialized_end=584
-  _globals['_PAUSEQUEUEREQUEST']._serialized_start=586
-  _globals['_PAUSEQUEUEREQUEST']._serialized_end=637
-  _globals['_RESUMEQUEUEREQUEST']._serialized_start=639
-  _globals['_RESUMEQUEUEREQUEST']._serialized_end=691
-  _globals['_PURGEQUEUEREQUEST']._serialized_start=693
-  _globals['_PURGEQUEUEREQUEST']._serialized_end=744
-  _globals['_PURGEQUEUERESPONSE']._serialized_start=746
-  _globals['_PURGEQUEUERESPONSE']._serialized_end=785
-  _globals['_WORKER']._serialized_start=788
-  _globals['_WORKER']._serialized_end=1080
-  _globals['_LISTWORKERSREQUEST']._serialized_start=1082
-  _globals['_LISTWORKERSREQUEST']._serialized_end=1119
-  _globals['_LISTWORKERSRESPONSE']._serialized_start=1121
-  _globals['_LISTWORKERSRESPONSE']._serialized_end=1185
-  _globals['_SETCONCURRENCYREQUEST']._serialized_start=1187
-  _globals['_SETCONCURRENCYREQUEST']._serialized_end=1264
-  _globals['_DRAINWORKERREQUEST']._serialized_start=1266
-  _globals['_DRAINWORKERREQUEST']._serialized_end=1319
-  _globals['_DEADLETTER']._serialized_start=1322
-  _globals['_DEADLETTER']._serialized_end=1676
-  _globals['_DEADLETTERGROUP']._serialized_start=1678
-  _globals['_DEADLETTERGROUP']._serialized_end=1804
-  _globals['_LISTDEADLETTERSREQUEST']._serialized_start=1806
-  _globals['_LISTDEADLETTERSREQUEST']._serialized_end=1901
-  _globals['_LISTDEADLETTERSRESPONSE']._serialized_start=1904
-  _globals['_LISTDEADLETTERSRESPONSE']._serialized_end=2072
-  _globals['_GETDEADLETTERREQUEST']._serialized_start=2074
-  _globals['_GETDEADLETTERREQUEST']._serialized_end=2132
-  _globals['_REPLAYDEADLETTERREQUEST']._serialized_start=2134
-  _globals['_REPLAYDEADLETTERREQUEST']._serialized_end=2261
-  _globals['_REPLAYDEADLETTERSREQUEST']._serialized_start=2263
-  _globals['_REPLAYDEADLETTERSREQUEST']._serialized_end=2350
-  _globals['_REPLAYDEADLETTERSRESPONSE']._serialized_start=2352
-  _globals['_REPLAYDEADLETTERSRESPONSE']._serialized_end=2430
-  _globals['_DISCARDDEADLETTERREQUEST']._serialized_start=2432
-  _globals['_DISCARDDEADLETTERREQUEST']._serialized_end=2494
-  _globals['_DISCARDDEADLETTERRESPONSE']._serialized_start=2496
-  _globals['_DISCARDDEADLETTERRESPONSE']._serialized_end=2523
-  _globals['_QUEUESERVICE']._serialized_start=2526
-  _globals['_QUEUESERVICE']._serialized_end=2872
-  _globals['_WORKERSERVICE']._serialized_start=2875
-  _globals['_WORKERSERVICE']._serialized_end=3146
-  _globals['_DEADLETTERSERVICE']._serialized_start=3149
-  _globals['_DEADLETTERSERVICE']._serialized_end=3673
+  _globals['_QUEUE']._serialized_end=535
+  _globals['_LISTQUEUESREQUEST']._serialized_start=537
+  _globals['_LISTQUEUESREQUEST']._serialized_end=573
+  _globals['_LISTQUEUESRESPONSE']._serialized_start=575
+  _globals['_LISTQUEUESRESPONSE']._serialized_end=636
+  _globals['_PAUSEQUEUEREQUEST']._serialized_start=638
+  _globals['_PAUSEQUEUEREQUEST']._serialized_end=689
+  _globals['_RESUMEQUEUEREQUEST']._serialized_start=691
+  _globals['_RESUMEQUEUEREQUEST']._serialized_end=743
+  _globals['_PURGEQUEUEREQUEST']._serialized_start=745
+  _globals['_PURGEQUEUEREQUEST']._serialized_end=796
+  _globals['_PURGEQUEUERESPONSE']._serialized_start=798
+  _globals['_PURGEQUEUERESPONSE']._serialized_end=837
+  _globals['_WORKER']._serialized_start=840
+  _globals['_WORKER']._serialized_end=1132
+  _globals['_LISTWORKERSREQUEST']._serialized_start=1134
+  _globals['_LISTWORKERSREQUEST']._serialized_end=1171
+  _globals['_LISTWORKERSRESPONSE']._serialized_start=1173
+  _globals['_LISTWORKERSRESPONSE']._serialized_end=1237
+  _globals['_SETCONCURRENCYREQUEST']._serialized_start=1239
+  _globals['_SETCONCURRENCYREQUEST']._serialized_end=1316
+  _globals['_DRAINWORKERREQUEST']._serialized_start=1318
+  _globals['_DRAINWORKERREQUEST']._serialized_end=1371
+  _globals['_DEADLETTER']._serialized_start=1374
+  _globals['_DEADLETTER']._serialized_end=1728
+  _globals['_DEADLETTERGROUP']._serialized_start=1730
+  _globals['_DEADLETTERGROUP']._serialized_end=1856
+  _globals['_LISTDEADLETTERSREQUEST']._serialized_start=1858
+  _globals['_LISTDEADLETTERSREQUEST']._serialized_end=1953
+  _globals['_LISTDEADLETTERSRESPONSE']._serialized_start=1956
+  _globals['_LISTDEADLETTERSRESPONSE']._serialized_end=2124
+  _globals['_GETDEADLETTERREQUEST']._serialized_start=2126
+  _globals['_GETDEADLETTERREQUEST']._serialized_end=2184
+  _globals['_REPLAYDEADLETTERREQUEST']._serialized_start=2186
+  _globals['_REPLAYDEADLETTERREQUEST']._serialized_end=2313
+  _globals['_REPLAYDEADLETTERSREQUEST']._serialized_start=2315
+  _globals['_REPLAYDEADLETTERSREQUEST']._serialized_end=2402
+  _globals['_REPLAYDEADLETTERSRESPONSE']._serialized_start=2404
+  _globals['_REPLAYDEADLETTERSRESPONSE']._serialized_end=2482
+  _globals['_DISCARDDEADLETTERREQUEST']._serialized_start=2484
+  _globals['_DISCARDDEADLETTERREQUEST']._serialized_end=2546
+  _globals['_DISCARDDEADLETTERRESPONSE']._serialized_start=2548
+  _globals['_DISCARDDEADLETTERRESPONSE']._serialized_end=2575
+  _globals['_QUEUESERVICE']._serialized_start=2578
+  _globals['_QUEUESERVICE']._serialized_end=2924
+  _globals['_WORKERSERVICE']._serialized_start=2927
+  _globals['_WORKERSERVICE']._serialized_end=3198
+  _globals['_DEADLETTERSERVICE']._serialized_start=3201
+  _globals['_DEADLETTERSERVICE']._serialized_end=3725
 # @@protoc_insertion_point(module_scope)

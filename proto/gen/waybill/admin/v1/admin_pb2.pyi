@@ -39,6 +39,8 @@ class Queue(_message.Message):
     PAUSED_FIELD_NUMBER: _builtins.int
     ACCEPT_RATE_FIELD_NUMBER: _builtins.int
     SETTLE_RATE_FIELD_NUMBER: _builtins.int
+    PARKED_OPERATIONS_FIELD_NUMBER: _builtins.int
+    PARKED_MESSAGES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`<service>.<name>`."""
     depth: _builtins.int
@@ -55,6 +57,14 @@ class Queue(_message.Message):
     accept_rate: _builtins.float
     """Operations per second over the last minute."""
     settle_rate: _builtins.float
+    parked_operations: _builtins.int
+    """Operations of tasks that no worker knew, set aside until a worker registers them; not part of depth. 0: none, or a
+    gateway that does not tell.
+    """
+    parked_messages: _builtins.int
+    """Ordinary Celery messages that no worker could read or knew the task of, kept as they came and offered again to each
+    worker that starts. 0: none, or a gateway that does not tell.
+    """
     @_builtins.property
     def oldest_age(self) -> _duration_pb2.Duration:
         """Age of the oldest due operation. Absent when the queue is empty."""
@@ -73,10 +83,12 @@ class Queue(_message.Message):
         paused: _builtins.bool = ...,
         accept_rate: _builtins.float = ...,
         settle_rate: _builtins.float = ...,
+        parked_operations: _builtins.int = ...,
+        parked_messages: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["oldest_age", b"oldest_age"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_rate", b"accept_rate", "depth", b"depth", "depth_high", b"depth_high", "depth_low", b"depth_low", "depth_normal", b"depth_normal", "in_flight", b"in_flight", "name", b"name", "oldest_age", b"oldest_age", "paused", b"paused", "settle_rate", b"settle_rate", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_rate", b"accept_rate", "depth", b"depth", "depth_high", b"depth_high", "depth_low", b"depth_low", "depth_normal", b"depth_normal", "in_flight", b"in_flight", "name", b"name", "oldest_age", b"oldest_age", "parked_messages", b"parked_messages", "parked_operations", b"parked_operations", "paused", b"paused", "settle_rate", b"settle_rate", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
