@@ -2,33 +2,38 @@
 
 from collections import Counter, defaultdict
 
+import grpc
 from chassis.descriptions import FINAL, describe
 from chassis.testing.harness import metadata_of
 from waybill.operations.v1 import operations_pb2 as ops
 
 from tests.stack import until
 
-SUCCEEDED, FAILED = ops.OPERATION_STATE_SUCCEEDED, ops.OPERATION_STATE_FAILED
+SUCCEEDED, FAILED, CANCELLED = (
+    ops.OPERATION_STATE_SUCCEEDED,
+    ops.OPERATION_STATE_FAILED,
+    ops.OPERATION_STATE_CANCELLED,
+)
 LOST, RETRIED = ops.ATTEMPT_OUTCOME_LOST, ops.ATTEMPT_OUTCOME_RETRIED
-SUCCESS = ops.ATTEMPT_OUTCOME_SUCCEEDED
+SUCCESS, CANCELLED_OUTCOME = ops.ATTEMPT_OUTCOME_SUCCEEDED, ops.ATTEMPT_OUTCOME_CANCELLED
 FINAL_SECONDS = 300.0
 SPAN_SECONDS = 60.0
 #: Where kombu keeps ordinary messages that were delivered and not acknowledged.
 UNACKNOWLEDGED = ("celery:unacked", "celery:unacked_index")
 
 
-def judge(arena, *, failed=()):
+def judge(arena, *, failed=(), cancelled=()):
     """The metadata of every operation that was accepted, by name, once all of this holds.
 
     - the ids that the client was told are those in the store, and all are in a final state;
-    - each has succeeded, but for the names in `failed`;
+    - each has succeeded, but for the names in `failed` and `cancelled`;
     - one effect per id: what has succeeded was done, no attempt ran twice, every run was a counted attempt;
     - nothing is left leased, queued, due, parked or unacknowledged, and no operation keeps a delivery or a token;
     - one complete trace per id: one send, one process and one settle for each attempt;
     - the workers still have all of their slots.
     """
     kept = assert_all_final(arena)
-    assert_ends(kept, set(failed))
+    assert_ends(kept, dict.fromkeys(failed, FAILED) | dict.fromkeys(cancelled, CANCELLED))
     assert_effects(arena, kept)
     assert_nothing_is_left(arena, kept)
     assert_traces(arena, kept)
@@ -45,12 +50,25 @@ def assert_all_final(arena):
     for id_ in arena.new_ids():
         pipeline.hgetall(arena.keys.operation(id_.decode()))
     kept = {}
-    for stored in pipeline.execute():
+    for stored in filter(None, pipeline.execute()):
         operation = describe("chaos", stored)
         kept[operation.name] = metadata_of(operation)
+    kept |= archived(arena, accepted - set(kept))
     assert set(kept) == accepted, f"lost {list(accepted - set(kept))[:5]}, unknown {list(set(kept) - accepted)[:5]}"
     assert all(metadata.state in FINAL for metadata in kept.values())
     return kept
+
+
+def archived(arena, names):
+    """Of these, which the store has no more, the metadata of those that the gateway still knows."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = arena.finished(name)[1]
+        except grpc.RpcError as error:
+            if error.code() is not grpc.StatusCode.NOT_FOUND:
+                raise
+    return found
 
 
 def wait_until_final(arena, timeout=FINAL_SECONDS):
@@ -67,10 +85,8 @@ def wait_until_final(arena, timeout=FINAL_SECONDS):
         raise TimeoutError(f"{len(left)} have not ended after {timeout} s: {left[:5]}") from None
 
 
-def assert_ends(kept, failed):
-    wrong = {
-        name: metadata for name, metadata in kept.items() if metadata.state != (FAILED if name in failed else SUCCEEDED)
-    }
+def assert_ends(kept, otherwise):
+    wrong = {name: metadata for name, metadata in kept.items() if metadata.state != otherwise.get(name, SUCCEEDED)}
     assert not wrong, list(wrong.items())[:3]
 
 
@@ -156,7 +172,9 @@ def assert_every_slot_works(arena):
 
 
 def _unfinished(arena, ids):
+    """What is in the store no more has ended, or is lost: both come out later."""
     pipeline = arena.redis.pipeline(transaction=False)
     for id_ in ids:
         pipeline.hget(arena.keys.operation(id_.decode()), "st")
-    return [id_ for id_, state in zip(ids, pipeline.execute(), strict=True) if int(state or 0) not in FINAL]
+    states = zip(ids, pipeline.execute(), strict=True)
+    return [id_ for id_, state in states if state is not None and int(state) not in FINAL]
