@@ -39,9 +39,10 @@ class Arena(Harness):
     Args:
         pool: threads, prefork or solo.
         environment: of every process, over what this sets.
+        valkey: one that is there already, which the caller ends.
     """
 
-    def __init__(self, directory, pool, environment=None):
+    def __init__(self, directory, pool, environment=None, valkey=None):
         self.pool = pool
         self.slots = 1 if pool == "solo" else 2
         self.marshal = Marshal()
@@ -55,7 +56,8 @@ class Arena(Harness):
             "CHAOS_MARSHAL": self.marshal.address,
         }
         given = {"WAYBILL_LEASE_SECONDS": str(LEASE_SECONDS), "WAYBILL_GRACE_SECONDS": "1", **(environment or {})}
-        super().__init__(directory, [ServiceUnderTest("chaos", "chaos_service", environment=own)], environment=given)
+        services = [ServiceUnderTest("chaos", "chaos_service", environment=own)]
+        super().__init__(directory, services, environment=given, valkey=valkey)
         #: Whether the last experiment has ended with all in order; without, the next takes an arena of its own.
         self.sound = True
         self.rng = random.Random(0)
@@ -80,6 +82,12 @@ class Arena(Harness):
         """The server itself, past every proxy; what an experiment does to connections is not the test's concern."""
         again = Retry(ExponentialBackoff(cap=0.5, base=0.01), retries=10)
         return redis.Redis.from_url(self.valkey.url, retry=again, socket_timeout=10)
+
+    def look_at(self, valkey):
+        """Another server has the store now."""
+        self.redis.close()
+        del self.redis
+        self.valkey = valkey
 
     @property
     def keys(self):

@@ -1,4 +1,4 @@
-"""The store reaches its `maxmemory` with a backlog: what is there ends, what is new waits, and nobody has to do a thing."""
+"""The store reaches its `maxmemory` with a backlog: what is there ends, what is new waits until there is room."""
 
 import secrets
 import threading

@@ -114,7 +114,9 @@ def test_05_a_task_that_kills_the_worker_ends_as_a_dead_letter(arena, rng, round
         for _ in range(MAX_ATTEMPTS):
             arena.worker.wait(GRACE_SECONDS)
             arena.client.submit_many("write_effect", rng.randint(0, 3))
-            arena.worker.start()
+            # It may have the poison before it is ready, and be gone again.
+            arena.worker.start(wait=False)
+        arena.worker.wait_until_ready()
         arena.finished(poison[-1], timeout=60)
 
     kept = judge(arena, failed=poison)
