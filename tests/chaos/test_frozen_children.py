@@ -44,7 +44,7 @@ def assert_each_ran_once(arena):
     assert {tuple(attempt.outcome for attempt in metadata.attempts) for metadata in kept.values()} == {(SUCCESS,)}
 
 
-@experiment(long=3, pools=("prefork",), short_pools=("prefork",))
+@experiment(long=5, pools=("prefork",), short_pools=("prefork",))
 def test_09_what_a_child_was_sent_outlives_the_connection(arena, rounds):
     """CLIENT KILL of what the worker listens on: it runs once, and is settled as soon as the child goes on."""
     for _ in range(rounds):

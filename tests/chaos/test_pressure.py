@@ -62,7 +62,7 @@ def abandon(arena, count):
     assert len(deliveries) == count
 
 
-@experiment(long=5)
+@experiment(long=2)
 def test_16_two_hundred_leases_are_rescued_under_load_without_a_stall(arena, rounds):
     """A worker dies with 200 deliveries under 2,500 changes a second: all run, and no script holds the server up."""
     for _ in range(rounds):
@@ -102,7 +102,7 @@ def test_21_a_flooded_bulk_queue_does_not_delay_the_default_queue(arena, rounds)
     assert before - done_by_then < SHARE * len(urgent) + PREFETCH
 
 
-@experiment(long=5)
+@experiment(long=3)
 def test_21_what_falls_due_without_a_worker_starts_when_one_comes(arena, rng, rounds):
     """Scaled to zero: scheduled work and retries fall due, nothing expires or gets lost, a new worker runs it all."""
     for _ in range(rounds):
