@@ -34,9 +34,10 @@ test: setup  ## every test that needs no container engine, browser or foreign to
 test-all: export WAYBILL_REQUIRE_ALL = 1
 test-all: test  ## the same, and missing infrastructure is a failure
 
+# An experiment finds the arena of its pool; those of one pool run one after another.
 .PHONY: chaos
 chaos: setup  ## the long fault-injection suite; WAYBILL_CHAOS_SEED=... repeats a run
-	$(PYTEST) --timeout 900 -m chaos $(PYTEST_ARGS) tests/chaos
+	$(PYTEST) -n $(JOBS) --dist loadgroup --timeout 900 -m chaos $(PYTEST_ARGS) tests/chaos
 
 .PHONY: test-sentinel
 test-sentinel: export WAYBILL_TEST_SENTINEL = 1

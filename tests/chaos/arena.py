@@ -13,7 +13,8 @@ from functools import cached_property
 from pathlib import Path
 
 import redis
-from chassis.testing.harness import Harness, ServiceUnderTest
+from chassis.testing.harness import Harness, ServiceUnderTest, metadata_of
+from google.longrunning import operations_pb2
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 from waybill.operations.v1 import operations_pb2 as ops
@@ -38,9 +39,10 @@ class Arena(Harness):
     Args:
         pool: threads, prefork or solo.
         environment: of every process, over what this sets.
+        valkey: one that is there already, which the caller ends.
     """
 
-    def __init__(self, directory, pool, environment=None):
+    def __init__(self, directory, pool, environment=None, valkey=None):
         self.pool = pool
         self.slots = 1 if pool == "solo" else 2
         self.marshal = Marshal()
@@ -54,7 +56,8 @@ class Arena(Harness):
             "CHAOS_MARSHAL": self.marshal.address,
         }
         given = {"WAYBILL_LEASE_SECONDS": str(LEASE_SECONDS), "WAYBILL_GRACE_SECONDS": "1", **(environment or {})}
-        super().__init__(directory, [ServiceUnderTest("chaos", "chaos_service", environment=own)], environment=given)
+        services = [ServiceUnderTest("chaos", "chaos_service", environment=own)]
+        super().__init__(directory, services, environment=given, valkey=valkey)
         #: Whether the last experiment has ended with all in order; without, the next takes an arena of its own.
         self.sound = True
         self.rng = random.Random(0)
@@ -79,6 +82,12 @@ class Arena(Harness):
         """The server itself, past every proxy; what an experiment does to connections is not the test's concern."""
         again = Retry(ExponentialBackoff(cap=0.5, base=0.01), retries=10)
         return redis.Redis.from_url(self.valkey.url, retry=again, socket_timeout=10)
+
+    def look_at(self, valkey):
+        """Another server has the store now."""
+        self.redis.close()
+        del self.redis
+        self.valkey = valkey
 
     @property
     def keys(self):
@@ -105,6 +114,17 @@ class Arena(Harness):
     def new_ids(self):
         """Ids of all operations that the store has taken in since the experiment began."""
         return [id_ for id_ in self.redis.zrange(self.keys.named("ops"), 0, -1) if id_ not in self._known]
+
+    def listed(self):
+        """Name and metadata of every operation that the gateway knows, in the store and in the archive."""
+        found, token = [], ""
+        while True:
+            request = operations_pb2.ListOperationsRequest(name="operations/chaos", page_size=1000, page_token=token)
+            page = self.operations("chaos").ListOperations(request)
+            found += [(each.name, metadata_of(each)) for each in page.operations]
+            token = page.next_page_token
+            if not token:
+                return found
 
     def load(self, **options):
         """Operations arriving for as long as the block."""
@@ -181,14 +201,16 @@ class Arena(Harness):
         assert watch.astray == [], f"in no key of the store: {watch.astray[:5]}"
 
 
-#: Where each operation is, asked at one instant. A fan-out's parent waits in its children.
+#: Which operations have ended and which are astray, asked at one instant. A fan-out's parent waits in its children.
 _ASTRAY = """
-local P, found = KEYS[1], {}
+local P, found, ended = KEYS[1], {}, {}
 for _, id in ipairs(ARGV) do
   local f = redis.call('HMGET', P .. 'op:' .. id, 'st', 'q', 'pr', 'task', 'fan')
   if not f[1] then
     found[#found + 1] = id .. ' has no record'
-  elseif f[1] < '5' and f[5] ~= '1' then
+  elseif f[1] >= '5' then
+    ended[#ended + 1] = id
+  elseif f[5] ~= '1' then
     local places = 0
     for _, key in ipairs({'q:' .. f[2] .. ':' .. f[3], 'due', 'leases', 'parked:' .. f[4]}) do
       if redis.call('ZSCORE', P .. key, id) then places = places + 1 end
@@ -196,7 +218,7 @@ for _, id in ipairs(ARGV) do
     if places ~= 1 then found[#found + 1] = id .. ' in state ' .. f[1] .. ' is in ' .. places .. ' places' end
   end
 end
-return found
+return {found, ended}
 """
 VIEW_SECONDS = 0.01
 
@@ -212,11 +234,13 @@ class Watch(threading.Thread):
         self.astray: list[str] = []
 
     def run(self):
+        ended = set()
         while not self._over.wait(VIEW_SECONDS):
-            names = list(self._arena.client.accepted.values())
+            ids = {name.rpartition("/")[2].encode() for name in list(self._arena.client.accepted.values())}
             with suppress(redis.ConnectionError, redis.TimeoutError):
-                ids = [name.rpartition("/")[2] for name in names]
-                self.astray += self._arena.redis.eval(_ASTRAY, 1, self._arena.keys.prefix, *ids)
+                astray, over = self._arena.redis.eval(_ASTRAY, 1, self._arena.keys.prefix, *(ids - ended))
+                self.astray += astray
+                ended.update(over)
                 self.looks += 1
 
     def end(self):

@@ -46,7 +46,7 @@ class Client:
         pause, until = threading.Event(), time.monotonic() + patience
         while True:
             try:
-                return self._told(work, self._submit(work, timeout=CALL_SECONDS))
+                return self.told(work, self._submit(work, timeout=CALL_SECONDS))
             except grpc.RpcError as error:
                 if error.code() not in AGAIN or time.monotonic() > until:
                     raise
@@ -66,14 +66,14 @@ class Client:
 
     def _landed(self, work, future):
         try:
-            return self._told(work, future.result())
+            return self.told(work, future.result())
         except grpc.RpcError as error:
             if error.code() not in AGAIN:
                 raise
             self.repeats.append(error.code())
             return self.insist(work)
 
-    def _told(self, work, operation):
+    def told(self, work, operation):
         """One request_id is one operation, whatever happened between the two answers."""
         with self._lock:
             first = self.accepted.setdefault(work.request_id, operation.name)

@@ -8,7 +8,8 @@ import pytest
 
 from tests.chaos.arena import Arena
 
-SEED = os.environ.get("WAYBILL_CHAOS_SEED") or str(secrets.randbits(32))
+#: Set for the processes of pytest-xdist too, which run a share of the experiments each.
+SEED = os.environ.setdefault("WAYBILL_CHAOS_SEED", str(secrets.randbits(32)))
 
 
 @pytest.fixture

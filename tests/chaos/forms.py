@@ -5,6 +5,11 @@ import pytest
 POOLS = ("threads", "prefork")
 
 
+def side_by_side(group):
+    """Marks of the long form. Groups run side by side, the experiments of one after another: they share an arena."""
+    return [pytest.mark.chaos, pytest.mark.xdist_group(group)]
+
+
 def experiment(*, short=1, long=5, pools=POOLS, short_pools=("threads",)):
     """The test takes `arena`, whose pool this sets, and `rounds`. `make test` runs the short form, `make chaos` all.
 
@@ -15,5 +20,5 @@ def experiment(*, short=1, long=5, pools=POOLS, short_pools=("threads",)):
         short_pools: of the short form.
     """
     params = [pytest.param(pool, short, id=f"{pool}-short") for pool in short_pools]
-    params += [pytest.param(pool, long, id=f"{pool}-long", marks=pytest.mark.chaos) for pool in pools]
+    params += [pytest.param(pool, long, id=f"{pool}-long", marks=side_by_side(pool)) for pool in pools]
     return pytest.mark.parametrize(("arena", "rounds"), params, indirect=["arena"])

@@ -74,7 +74,7 @@ def test_15_messages_that_cannot_run_are_parked_and_stop_nothing(arena, rng, rou
     arena.redis.delete(parked)
 
 
-@experiment(long=3)
+@experiment(long=2)
 def test_15_a_plain_message_is_offered_again_to_a_worker_that_starts(arena, rounds):
     """One that knows its task runs it; nobody has to send it again, and its slot is given back."""
     queue, parked = (arena.keys.named(f"celery:{part}{QUEUE}") for part in ("", "parked:"))
@@ -90,7 +90,7 @@ def test_15_a_plain_message_is_offered_again_to_a_worker_that_starts(arena, roun
     judge(arena)
 
 
-@experiment(long=3)
+@experiment(long=2)
 def test_15_an_operation_of_an_unknown_task_waits_for_a_worker_that_knows_it(arena, rng, rounds):
     """The gateway is of the next version, the worker is not: parked, no attempt is used up, run when one comes."""
     pid, state = arena.worker.pid, str(ops.OPERATION_STATE_QUEUED)

@@ -27,7 +27,7 @@ def test_09_connections_that_are_killed_all_the_time_repeat_no_effect(arena, rng
     assert [attempt.outcome for attempt in kept[held.operation].attempts] == [SUCCESS]
 
 
-@experiment(short=2, long=20)
+@experiment(short=2, long=8)
 def test_13_replies_to_accept_and_settle_that_are_cut_are_one_id_and_one_effect(arena, rng, rounds):
     """Each is cut one to three times in a row: the client gets the same id, the settle counts once."""
     with (
@@ -49,7 +49,27 @@ def test_13_replies_to_accept_and_settle_that_are_cut_are_one_id_and_one_effect(
     assert {len(metadata.attempts) for metadata in kept.values()} == {1}
 
 
-@experiment(short=1, long=20)
+@experiment(short=2, long=8)
+def test_13_replies_to_fetch_and_begin_that_are_cut_cost_no_attempt(arena, rng, rounds):
+    """What was fetched and not heard of comes again, a begin is repeated: each attempt is the first, and runs once."""
+    with Proxy(arena.valkey.url) as proxy, arena.changed(arena.worker, WAYBILL_REDIS_URL=proxy.url):
+        for _ in range(rounds):
+            proxy.cut_replies("begin", rng.randint(1, 3))
+            held = arena.hold()
+            # No slot is free: the next fetch is one that brings something.
+            proxy.cut_replies("fetch", 1)
+            behind = arena.client.submit_many("write_effect", rng.randint(1, 10))
+            arena.marshal.let_go(*held)
+            for name in [*behind, *(arrival.operation for arrival in held)]:
+                arena.finished(name, timeout=60)
+        kept = judge(arena)
+
+    assert proxy.cut.count("fetch") >= rounds
+    assert "begin" in proxy.cut
+    assert {tuple(attempt.outcome for attempt in metadata.attempts) for metadata in kept.values()} == {(SUCCESS,)}
+
+
+@experiment(short=1, long=8)
 def test_17_a_gateway_killed_between_accept_and_reply_has_accepted_once(arena, rng, rounds):
     """The store has it, the gateway is killed; the client comes again with its request_id and gets that operation."""
     with Proxy(arena.valkey.url) as proxy, arena.changed(arena.gateway, WAYBILL_REDIS_URL=proxy.url):

@@ -8,7 +8,7 @@ from chassis import store_calls
 
 from tests.chaos.arena import GRACE_SECONDS, LEASE
 from tests.chaos.forms import experiment
-from tests.chaos.oracle import LOST, RETRIED, SUCCESS, judge
+from tests.chaos.oracle import LOST, RETRIED, SUCCESS, judge, wait_until_final
 from tests.stack import until
 
 pytestmark = pytest.mark.slow
@@ -62,7 +62,7 @@ def abandon(arena, count):
     assert len(deliveries) == count
 
 
-@experiment(long=5)
+@experiment(long=2)
 def test_16_two_hundred_leases_are_rescued_under_load_without_a_stall(arena, rounds):
     """A worker dies with 200 deliveries under 2,500 changes a second: all run, and no script holds the server up."""
     for _ in range(rounds):
@@ -74,6 +74,7 @@ def test_16_two_hundred_leases_are_rescued_under_load_without_a_stall(arena, rou
             abandon(arena, 200)
             arena.worker.start()
             until(lambda: not arena.redis.exists(arena.keys.named("leases")), "all leases are rescued", 60)
+        wait_until_final(arena)
 
         assert arena.redis.slowlog_get() == []
 
@@ -82,7 +83,7 @@ def test_16_two_hundred_leases_are_rescued_under_load_without_a_stall(arena, rou
     assert sorted(outcomes) == sorted([(SUCCESS,)] * 100 * rounds + [(LOST, SUCCESS)] * 100 * rounds)
 
 
-@experiment(short=400, long=10_000)
+@experiment(short=400, long=3_000)
 def test_21_a_flooded_bulk_queue_does_not_delay_the_default_queue(arena, rounds):
     """Thousands wait in bulk; what then comes on the default queue ends while nearly all of them still wait."""
     arena.worker.stop(GRACE_SECONDS)
@@ -102,7 +103,7 @@ def test_21_a_flooded_bulk_queue_does_not_delay_the_default_queue(arena, rounds)
     assert before - done_by_then < SHARE * len(urgent) + PREFETCH
 
 
-@experiment(long=5)
+@experiment(long=3)
 def test_21_what_falls_due_without_a_worker_starts_when_one_comes(arena, rng, rounds):
     """Scaled to zero: scheduled work and retries fall due, nothing expires or gets lost, a new worker runs it all."""
     for _ in range(rounds):

@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 
 from chassis import store_calls
 from chassis.celery_requests import OperationRequest
+from chassis.child_jobs import remembered
 from chassis.intake import intakes
 from chassis.logging import get_logger
 from chassis.worker import ServiceApp
@@ -26,6 +27,7 @@ class Consumer(consumer.Consumer):
     """Sends no events until somebody asks for them; afterwards also over reconnects."""
 
     event_dispatcher: Any
+    pool: Any
     steps: list[Any]
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -39,6 +41,11 @@ class Consumer(consumer.Consumer):
             step.send_events = True
         if not self.event_dispatcher.enabled:
             self.event_dispatcher.enable()
+
+    def on_close(self) -> None:
+        """The connection is lost, or the worker ends."""
+        with remembered(self.pool):
+            super().on_close()
 
     def _event_steps(self) -> list[Any]:
         return [step for step in self.steps if isinstance(step, Events)]

@@ -273,8 +273,15 @@ class Intake:
 
     def give_back_all(self) -> None:
         """What has not started returns to its place in the queue; what runs stays held until it ends."""
+        self._give_back(lambda held: not held.started_at)
+
+    def give_back(self, delivery: str) -> None:
+        """The pool had taken it, has run nothing of it, and never will."""
+        self._give_back(lambda held: held.item.delivery == delivery)
+
+    def _give_back(self, unrun: Callable[[Held], bool]) -> None:
         with self._lock:
-            waiting = [held for held in self._held.values() if not held.started_at and not held.decided]
+            waiting = [held for held in self._held.values() if unrun(held) and not held.decided]
             for held in waiting:
                 if held.item.begun:
                     returned = Settlement(held.item.operation_id, held.item.token, ops.ATTEMPT_OUTCOME_RETURNED)
