@@ -15,7 +15,7 @@ from waybill.operations.v1 import operations_pb2 as ops
 from tests import documents, notices, samples
 from tests.receiver import Answer
 from tests.refusals import reason_of, refused
-from tests.stack import NAMES, response_of, unique
+from tests.stack import NAMES, response_of, unique, unpacked
 
 INGEST = "metrics.ingest"
 LATER = timedelta(hours=1)
@@ -99,7 +99,7 @@ def test_a_deadline_ends_a_wait_with_an_answer(stack, paused):
 def test_a_scheduled_operation_begins_when_it_is_due(stack):
     """SCHEDULED until then, and no attempt before."""
     accepted = ingest(stack, due=timedelta(seconds=2))
-    _, before = stack.get(accepted.name)
+    before = unpacked(accepted.metadata, ops.OperationMetadata)
     _, after = stack.finished(accepted)
 
     assert before.state == ops.OPERATION_STATE_SCHEDULED
@@ -127,6 +127,7 @@ def test_a_queued_operation_expires(stack, paused):
     assert not kept.HasField("start_time")
 
 
+@pytest.mark.own_outage
 def test_an_operation_between_two_attempts_expires(stack):
     """RETRYING counts as waiting: the next attempt would begin too late."""
     stack.process("metrics", "gateway").kill()

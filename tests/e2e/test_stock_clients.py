@@ -177,6 +177,7 @@ def test_grpcurl_waits_for_an_operation_cancels_one_and_reads_rich_errors(stack)
         assert told in refusal
 
 
+@pytest.mark.own_outage
 @pytest.mark.needs("grpcurl")
 def test_grpcurl_follows_events(stack):
     """The command of docs/events.md, for one event."""
