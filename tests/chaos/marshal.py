@@ -37,6 +37,11 @@ class Marshal:
             timeout,
         )
 
+    def has_arrived(self, operation, attempt):
+        """Whether this attempt has, by now."""
+        with self._changed:
+            return any((arrival.operation, arrival.attempt) == (operation, attempt) for arrival in self._seen)
+
     def wait_for(self, found, what, timeout=WAIT_SECONDS):
         """The first true value of `found(arrivals so far)`. Raises TimeoutError."""
         with self._changed:

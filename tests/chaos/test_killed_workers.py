@@ -9,6 +9,7 @@ import pytest
 from tests.chaos.arena import GRACE_SECONDS, LEASE_SECONDS, RESCUE_SECONDS, freeze, kill_all
 from tests.chaos.forms import experiment
 from tests.chaos.oracle import LOST, RETRIED, SUCCESS, judge
+from tests.stack import until
 
 pytestmark = pytest.mark.slow
 
@@ -122,6 +123,28 @@ def test_05_a_task_that_kills_the_worker_ends_as_a_dead_letter(arena, rng, round
     kept = judge(arena, failed=poison)
     assert [outcomes(kept[name]) for name in poison] == [[LOST] * MAX_ATTEMPTS] * rounds
     assert {kept[name].last_error.message for name in poison} == {f"the worker died {MAX_ATTEMPTS} times"}
+
+
+@experiment(long=2, pools=("threads",))
+def test_05_what_always_runs_beside_poison_is_no_dead_letter(arena, rounds):
+    """Poison takes its neighbour with it twice; the last attempt that each of them has is not beside the other's."""
+    poison, beside = [], []
+    for _ in range(rounds):
+        arena.marshal.close()
+        beside += [arrival.operation for arrival in arena.hold(1)]
+        poison.append(arena.client.submit("kill_worker", times=MAX_ATTEMPTS))
+        for _ in range(MAX_ATTEMPTS - 1):
+            arena.worker.wait(GRACE_SECONDS)
+            arena.worker.start(wait=False)
+        last = (beside[-1], MAX_ATTEMPTS)
+        until(lambda last=last: arena.marshal.has_arrived(*last) or not arena.worker.running, "either's last attempt")
+        arena.marshal.open()
+        arena.worker.wait(GRACE_SECONDS)
+        arena.worker.start()
+        for name in (poison[-1], beside[-1]):
+            arena.finished(name, timeout=60)
+
+    judge(arena, failed=poison)
 
 
 @experiment(long=3)

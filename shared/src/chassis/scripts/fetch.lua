@@ -93,6 +93,23 @@ local function begins(f, attempts)
   return true
 end
 
+-- The last attempt that is allowed, after one that died with its worker: it may be poison. A worker has one such at a time,
+-- so that poison makes no dead letter of what always ran beside it. The others keep their places.
+local suspect_key, waiting_suspects = P .. 'suspect:' .. session, {}
+local held_suspect
+local function is_suspect(f) return f[9] and tonumber(f[5] or '0') + 1 >= tonumber(f[8]) end
+local function may_take_suspect(id)
+  if held_suspect == nil then
+    held_suspect = redis.call('GET', suspect_key)
+    local delivery = held_suspect and redis.call('HGET', op_key(held_suspect), 'dv')
+    if not (delivery and string.find(delivery, session .. '.', 1, true) == 1) then held_suspect = false end
+  end
+  if held_suspect then return false end
+  held_suspect = id
+  redis.call('SET', suspect_key, id, 'EX', 86400)
+  return true
+end
+
 local answer = {0}
 
 local function deliver(id, f)
@@ -118,7 +135,7 @@ end
 
 local function hand_out(id)
   local f = redis.call('HMGET', op_key(id), 'st', 'task', 'xt', 'rec', 'at', 'q', 'dl', 'max', 'lost', 'ret', 'pr', 'tr', 'ct',
-    'par', 'root', 'psp')
+    'par', 'root', 'psp', 'qt')
   if f[1] ~= QUEUED then return end
   if f[3] ~= '0' and now >= tonumber(f[3]) then
     expire(id)
@@ -129,6 +146,8 @@ local function hand_out(id)
   elseif tonumber(f[7] or '0') >= MAX_DELIVERIES then
     set_error(id, UNAVAILABLE, 'delivered ' .. MAX_DELIVERIES .. ' times without an attempt', 'DELIVERIES_EXHAUSTED', '')
     finish(id, FAILED, 'failed', {'ec', UNAVAILABLE, 'em', 'delivered ' .. MAX_DELIVERIES .. ' times without an attempt'})
+  elseif is_suspect(f) and not may_take_suspect(id) then
+    waiting_suspects[#waiting_suspects + 1] = {queue_key(f[6], f[11]), f[17], id}
   else
     deliver(id, f)
   end
@@ -140,6 +159,8 @@ while total > 0 and #answer <= limit do
   for _, id in ipairs(take(turn, n)) do hand_out(id) end
   turn, total = turn + n, total - n
 end
+
+for _, each in ipairs(waiting_suspects) do redis.call('ZADD', each[1], each[2], each[3]) end
 
 if #answer > 1 then
   local ids = {}

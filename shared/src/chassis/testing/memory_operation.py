@@ -99,6 +99,11 @@ class MemoryOperation:
         """Whether its attempt may begin with others: it is not the last, and the one before did not die."""
         return not self.deaths and self.attempts + 1 < self.max_attempts
 
+    @property
+    def suspect(self) -> bool:
+        """Whether it may be poison: the next attempt is the last, and the one before died with its worker."""
+        return bool(self.deaths) and self.attempts + 1 >= self.max_attempts
+
     def expired(self, now_us: int) -> bool:
         return bool(self.expire_us) and now_us >= self.expire_us
 

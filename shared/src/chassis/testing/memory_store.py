@@ -42,6 +42,8 @@ class MemoryStore(MemoryAttempts, MemoryArchiving):
     _published: dict[str, int] = field(default_factory=dict)
     #: Of each worker's session: number, operations and end of what its last fetch handed out.
     _fetched: dict[str, tuple[int, list[str], int]] = field(default_factory=dict)
+    #: Of each worker's session, the operation that may be poison and that it was given last.
+    _suspects: dict[str, str] = field(default_factory=dict)
     _turn: int = 0
     _kept_house_us: int = 0
     _keep_house_again_us: int = 0
@@ -125,9 +127,14 @@ class MemoryStore(MemoryAttempts, MemoryArchiving):
         if any(self.queues.get((queue, p)) for queue in queues for p in (1, 2, 3)):
             self._turn += 1
         turn = self._turn
+        kept_back: list[MemoryOperation] = []
         while len(deliveries) < limit and (operation := self._take(queues, turn)) is not None:
             turn += 1
-            if self._deliverable(operation, known):
+            if not self._deliverable(operation, known):
+                continue
+            if operation.suspect and not self._may_take_suspect(session, operation):
+                kept_back.append(operation)
+            else:
                 number = len(deliveries) + 1
                 operation.delivery = f"{session}.{fetch}:{number}"
                 answer = _delivery(operation)
@@ -140,12 +147,22 @@ class MemoryStore(MemoryAttempts, MemoryArchiving):
                     operation.deliveries += 1
                 self.leases[operation.id] = self.now_us + lease_us
                 deliveries.append(answer)
+        for operation in kept_back:
+            self.queues[operation.queue, operation.priority][operation.id] = operation.place_us
         self._fetched.pop(session, None)
         if deliveries:
             ids = [answer[0].decode() for answer in deliveries]
             self._fetched[session] = (fetch, ids, self.now_us + 2 * lease_us)
         next_due = min(self.due.values(), default=None)
         return [-1 if next_due is None else max(0, next_due - self.now_us), *deliveries]
+
+    def _may_take_suspect(self, session: str, operation: MemoryOperation) -> bool:
+        """A worker has one that may be poison at a time."""
+        held = self.operations.get(self._suspects.get(session, ""))
+        if held is not None and held.delivery.startswith(f"{session}."):
+            return False
+        self._suspects[session] = operation.id
+        return True
 
     def _take_back_unheard(self, session: str, heard: int) -> None:
         """Nobody runs what a fetch handed out whose answer was lost."""
