@@ -62,3 +62,14 @@ def test_a_death_that_leaves_attempts_makes_no_suspect(desk):
     desk.release(*runs, lost=True)
 
     assert len(desk.fetched().deliveries) == 3
+
+
+def test_a_fetch_looks_at_a_hundred_or_so_and_no_more(desk):
+    """So that a fetch stays short whatever a bad hour has left in the queue."""
+    accepted = [desk.accept(max_attempts=2) for _ in range(150)]
+    runs = [desk.begin(delivery) for delivery in desk.fetched(150).deliveries]
+    desk.release(*runs, lost=True)
+    desk.accept()
+
+    assert [delivery.operation_id for delivery in Worker(desk, "a").fetch()] == accepted[:1]
+    assert [delivery.operation_id for delivery in Worker(desk, "b").fetch()] == accepted[1:2]

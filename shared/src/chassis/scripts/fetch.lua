@@ -94,7 +94,9 @@ local function begins(f, attempts)
 end
 
 -- The last attempt that is allowed, after one that died with its worker: it may be poison. A worker has one such at a time,
--- so that poison makes no dead letter of what always ran beside it. The others keep their places.
+-- so that poison makes no dead letter of what always ran beside it. The others keep their places; so many of them that a
+-- fetch would be all looking are looked at by the next one.
+local MAX_PASSED_OVER = 100
 local suspect_key, waiting_suspects = P .. 'suspect:' .. session, {}
 local held_suspect
 local function is_suspect(f) return f[9] and tonumber(f[5] or '0') + 1 >= tonumber(f[8]) end
@@ -154,7 +156,7 @@ local function hand_out(id)
 end
 
 local turn = (total > 0) and redis.call('INCR', P .. 'turn') or 0
-while total > 0 and #answer <= limit do
+while total > 0 and #answer <= limit and #waiting_suspects < MAX_PASSED_OVER do
   local n = math.min(total, limit + 1 - #answer)
   for _, id in ipairs(take(turn, n)) do hand_out(id) end
   turn, total = turn + n, total - n
@@ -169,7 +171,7 @@ if #answer > 1 then
 elseif last then
   redis.call('DEL', last_key)
 end
-if total > 0 then
+if total > 0 and #waiting_suspects < MAX_PASSED_OVER then
   for _, queue in ipairs(queues) do
     if left[queue_key(queue, 1)] + left[queue_key(queue, 2)] + left[queue_key(queue, 3)] > 0 then ring(queue) end
   end

@@ -25,6 +25,7 @@ R = TypeVar("R")
 
 MAX_DELIVERIES: Final = 10
 PROMOTED_BY_FETCH: Final = 100
+MAX_PASSED_OVER: Final = 100
 #: With which priority each of ten turns begins, and what follows when that has nothing.
 TURNS: Final = (3, 3, 2, 3, 3, 2, 3, 3, 2, 1)
 OTHERS: Final = {3: (3, 2, 1), 2: (2, 3, 1), 1: (1, 3, 2)}
@@ -128,7 +129,11 @@ class MemoryStore(MemoryAttempts, MemoryArchiving):
             self._turn += 1
         turn = self._turn
         kept_back: list[MemoryOperation] = []
-        while len(deliveries) < limit and (operation := self._take(queues, turn)) is not None:
+        while (
+            len(deliveries) < limit
+            and len(kept_back) < MAX_PASSED_OVER
+            and (operation := self._take(queues, turn)) is not None
+        ):
             turn += 1
             if not self._deliverable(operation, known):
                 continue
