@@ -35,7 +35,7 @@ class Store:
         with self.engine.begin() as connection:
             connection.execute(insert_ignore(_RECORDS, row, ["record_id"]))
             kept = sa.select(_RECORDS.c.words).where(_RECORDS.c.record_id == record.record_id)
-            return seedling_pb2.Record(record_id=record.record_id, words=connection.scalar(kept))
+            return seedling_pb2.Record(record_id=record.record_id, words=connection.execute(kept).scalar_one())
 
 
 @cache
