@@ -1,4 +1,4 @@
-"""One method, ChargeCard. It takes a Struct, so that the example needs no contract: yours comes from `make new-service`."""
+"""One method, ChargeCard. It takes a Struct; a service of yours has a contract, from `make new-service`."""
 
 from __future__ import annotations
 
