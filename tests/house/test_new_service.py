@@ -85,9 +85,8 @@ def run(tree, *command, first=()):
     sources = [*first, *tree.glob("*/src"), *tree.glob("services/*/src"), tree / "proto" / "gen"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, sources))}
     environment["WAYBILL_STATE_DIR"] = str(tree.parent / "state")
-    # Only the outer run is spread over processes.
-    for name in ("PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "PYTEST_CURRENT_TEST", "PYTEST_ADDOPTS"):
-        environment.pop(name, None)
+    # The number of this process of pytest-xdist stays: its share of the ports is this run's.
+    environment.pop("PYTEST_ADDOPTS", None)
     ran = subprocess.run([*map(str, command)], cwd=tree, env=environment, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return ran.stdout
