@@ -94,6 +94,12 @@ fmt: setup  ## format, and mend what the linter can mend
 	$(BIN)/ruff check --fix-only --quiet
 	$(BIN)/ruff format
 
+# TASK names its first task.
+TASK ?= process_item
+.PHONY: new-service
+new-service: setup  ## make a service that works: NAME=orders TASK=place_order
+	@$(BIN)/python tools/new_service.py "$(NAME)" "$(TASK)"
+
 .PHONY: proto
 proto: setup  ## generate proto/gen from the contracts
 	$(BIN)/python proto/generate.py

@@ -6,8 +6,11 @@ import pytest
 from click.testing import CliRunner
 from google.protobuf import json_format
 from waybill.reports.v1 import reports_pb2
+from waybill_cli import contracts
 from waybill_cli.__main__ import main
 
+# Whom `submit` can call: every service, and what all of them share.
+SERVICES = sorted({*contracts.services(), "admin", "events", "traces"})
 NAME = "operations/reports/01900000-0000-7000-8000-000000000001"
 
 
@@ -60,7 +63,7 @@ def test_submit_names_every_field_that_does_not_fit(waybill, gateway):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("nobody", "x"), "there is no service 'nobody'; there are admin, events, metrics, notify, reports, traces"),
+        (("nobody", "x"), f"there is no service 'nobody'; there are {', '.join(SERVICES)}\n"),
         (("reports", "x"), "reports has no method 'x'; it has render-report, get-report"),
         (("reports", "render-report", "{"), "not JSON:"),
         (("reports", "render-report", "[]"), "the request: expected an object"),

@@ -1,15 +1,19 @@
 """A plan decides every address, variable and process before anything starts, and names what stands in the way."""
 
 import socket
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 from waybill_cli.client import Tls
+from waybill_cli.installed import GROUP, listeners, services
 from waybill_cli.plan import PlanError, clashes, environment_of, make_plan, processes
 from waybill_cli.processes import Stage
 
 STATE = Path("/var/lib/some stack")
 REDIS = "redis://127.0.0.1:7000/0"
+# Whatever else is installed.
+OURS = ("metrics", "notify", "reports")
 
 
 def names(plan):
@@ -18,7 +22,7 @@ def names(plan):
 
 def test_a_whole_stack_has_every_process_of_every_service():
     """Gateway and worker each; subscribers, scheduler, dashboard and receiver where they belong."""
-    plan = make_plan({}, STATE)
+    plan = make_plan({}, STATE, only=OURS)
 
     assert names(plan) == [
         "metrics gateway",
@@ -33,6 +37,16 @@ def test_a_whole_stack_has_every_process_of_every_service():
         "dashboard web",
         "dashboard traces",
     ]
+
+
+def test_every_installed_service_is_part_of_a_stack_without_being_listed():
+    """Who declares the entry point is started, with the processes that its own `__main__` names."""
+    plan = make_plan({}, STATE)
+
+    assert set(plan.services) == {point.name for point in entry_points(group=GROUP)} >= set(OURS)
+    assert services()["notify"] == ("subscriber",)
+    offsets = [listener.offset for listener in listeners().values()]
+    assert len(set(offsets)) == len(offsets)
 
 
 def test_only_some_services_without_the_dashboard():
@@ -55,7 +69,7 @@ def test_more_workers_are_told_apart_by_number():
 
 def test_a_port_base_moves_every_listener():
     """Two stacks side by side need one option."""
-    plan = make_plan({"METRICS_LISTEN": "127.0.0.1:1"}, STATE, port_base=51_000)
+    plan = make_plan({"METRICS_LISTEN": "127.0.0.1:1"}, STATE, only=OURS, port_base=51_000)
 
     assert plan.addresses == {
         "metrics": "127.0.0.1:51000",
@@ -79,7 +93,7 @@ def test_an_address_is_taken_from_option_base_environment_default_in_this_order(
 
 def test_the_environment_of_the_processes_is_explicit():
     """Redis, state, routes, listeners and the trace receiver are set whatever the defaults are."""
-    plan = make_plan({"PATH": "/bin"}, STATE, port_base=51_000)
+    plan = make_plan({"PATH": "/bin"}, STATE, only=OURS, port_base=51_000)
 
     environment = environment_of(plan, REDIS)
 
@@ -134,7 +148,7 @@ def test_two_listeners_on_one_address_are_refused():
     [
         ({"listen": {"nobody": "127.0.0.1:1"}}, "--listen nobody: expected one of metrics"),
         ({"listen": {"metrics": "1"}}, "METRICS_LISTEN 1: expected host:port"),
-        ({"only": ["nobody"]}, "--only names no service"),
+        ({"only": ["reports", "nobody"]}, "--only nobody: expected one or more of metrics"),
     ],
 )
 def test_a_contradictory_plan_says_what_was_expected(options, message):

@@ -17,7 +17,10 @@ if command -v docker-compose >/dev/null; then compose=(docker-compose)
 elif docker compose version >/dev/null 2>&1; then compose=(docker compose)
 else fail "neither docker-compose nor the compose plugin is installed"; fi
 compose+=(--project-name "waybill-test-$$" --file docker-compose.yml)
-export METRICS_PORT=0 NOTIFY_PORT=0 REPORTS_PORT=0 DASHBOARD_PORT=0 JAEGER_PORT=0
+export JAEGER_PORT=0
+for folder in services/*/; do
+  export "$(basename "$folder" | tr '[:lower:]' '[:upper:]')_PORT=0"
+done
 results=$(mktemp -d)
 
 bring_down() {

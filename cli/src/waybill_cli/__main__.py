@@ -14,7 +14,7 @@ from waybill_cli import settings, up
 from waybill_cli.commands import admin, operations, trace
 from waybill_cli.demo import command as demo
 from waybill_cli.demo.site import new_folder
-from waybill_cli.plan import LISTENERS, SERVICES, PlanError, make_plan
+from waybill_cli.plan import PlanError, make_plan
 from waybill_cli.supervisor import StackError
 from waybill_cli.terminal import fitting_console
 from waybill_cli.views import JsonView, LineView, LiveView, StackView
@@ -31,9 +31,9 @@ def main() -> None:
 @main.command("up")
 @click.option("--state-dir", type=_FOLDER, help="Where the stack keeps everything. Default: WAYBILL_STATE_DIR.")
 @click.option("--port-base", type=click.IntRange(1, 65_000), help="First of a row of ports, for a second stack.")
-@click.option("--listen", multiple=True, metavar="NAME=HOST:PORT", help=f"One of {', '.join(LISTENERS)}; repeatable.")
+@click.option("--listen", multiple=True, metavar="NAME=HOST:PORT", help="A service, dashboard or traces; repeatable.")
 @click.option("--no-dashboard", is_flag=True, help="Without dashboard and trace receiver.")
-@click.option("--only", multiple=True, type=click.Choice(list(SERVICES)), help="Only this service; repeatable.")
+@click.option("--only", multiple=True, metavar="SERVICE", help="Only this service; repeatable.")
 @click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Workers of each service.")
 @click.option("--grace", type=click.IntRange(0, 3_600), default=45, show_default=True, help="Seconds to drain in.")
 @click.option("--json", "as_json", is_flag=True, help="JSON lines, the services' own untouched.")

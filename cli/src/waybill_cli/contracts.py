@@ -19,6 +19,8 @@ from google.protobuf.message import Message
 _FURTHER = ("google.rpc.error_details_pb2",)
 # Contracts that no gateway serves.
 _INTERNAL = {"store", "operations"}
+# Contracts that every gateway serves, or none of a service.
+_SHARED = {"admin", "events", "traces"}
 
 M = TypeVar("M", bound=Message)
 
@@ -40,6 +42,13 @@ def load() -> None:
     """Import every contract, so that any payload of theirs can be printed."""
     for name in (*_FURTHER, *_modules()):
         importlib.import_module(name)
+
+
+@cache
+def services() -> tuple[str, ...]:
+    """Every service that has a contract here."""
+    named = {name.split(".")[1] for name in _modules() if name.startswith("waybill.")}
+    return tuple(sorted(named - _INTERNAL - _SHARED))
 
 
 def methods(service: str) -> dict[str, MethodDescriptor]:

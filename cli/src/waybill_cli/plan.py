@@ -13,24 +13,10 @@ from chassis.settings import host_and_port, split_pairs
 
 from waybill_cli import readiness
 from waybill_cli.client import Tls
+from waybill_cli.installed import listeners, services
 from waybill_cli.processes import ProcessSpec, Stage
 
 OTLP_METRICS_PACKAGE = "opentelemetry.proto.collector.metrics.v1"
-
-# Service, and the processes that it has beside gateway and worker.
-SERVICES: Mapping[str, tuple[str, ...]] = {
-    "metrics": ("scheduler",),
-    "notify": ("subscriber",),
-    "reports": ("subscriber",),
-}
-# Listener: the variable that sets it, its default, its place above --port-base.
-LISTENERS: Mapping[str, tuple[str, str, int]] = {
-    "metrics": ("METRICS_LISTEN", "127.0.0.1:50051", 0),
-    "notify": ("NOTIFY_LISTEN", "127.0.0.1:50052", 1),
-    "reports": ("REPORTS_LISTEN", "127.0.0.1:50053", 2),
-    "dashboard": ("DASHBOARD_LISTEN", "127.0.0.1:8080", 3),
-    "traces": ("DASHBOARD_TRACES_LISTEN", "127.0.0.1:50054", 4),
-}
 
 
 class PlanError(Exception):
@@ -39,7 +25,7 @@ class PlanError(Exception):
 
 @dataclass(frozen=True)
 class Plan:
-    """One stack. `addresses` holds the listeners that this stack opens, by their names in LISTENERS."""
+    """One stack. `addresses` holds the listeners that this stack opens, by the names of `listeners`."""
 
     services: tuple[str, ...]
     addresses: Mapping[str, str]
@@ -72,16 +58,18 @@ def make_plan(
     workers: int = 1,
 ) -> Plan:
     """The stack that these options and this environment describe; raises PlanError."""
-    services = tuple(service for service in SERVICES if not only or service in only)
-    if not services:
-        raise PlanError(f"--only names no service; expected one or more of {', '.join(SERVICES)}")
-    opened = [*services, *(("dashboard", "traces") if dashboard else ())]
+    if unknown := sorted(set(only) - services().keys()):
+        raise PlanError(f"--only {unknown[0]}: expected one or more of {', '.join(services())}")
+    chosen = tuple(service for service in services() if not only or service in only)
+    if not chosen:
+        raise PlanError("no service is installed here")
+    opened = [*chosen, *(("dashboard", "traces") if dashboard else ())]
     if not environment.get("WAYBILL_REDIS_URL") and environment.get("WAYBILL_DURABILITY") == "replicated":
         raise PlanError("WAYBILL_DURABILITY=replicated: the embedded Valkey has no replica; set WAYBILL_REDIS_URL")
-    if unknown := sorted(set(listen or {}) - LISTENERS.keys()):
-        raise PlanError(f"--listen {unknown[0]}: expected one of {', '.join(LISTENERS)}")
+    if unknown := sorted(set(listen or {}) - listeners().keys()):
+        raise PlanError(f"--listen {unknown[0]}: expected one of {', '.join(listeners())}")
     return Plan(
-        services=services,
+        services=chosen,
         addresses={name: _address(name, environment, port_base, listen or {}) for name in opened},
         state_dir=state_dir,
         environment=environment,
@@ -95,9 +83,9 @@ def clashes(plan: Plan) -> Iterator[str]:
     seen: dict[str, str] = {}
     for name, address in plan.addresses.items():
         if address in seen:
-            yield f"{name} and {seen[address]} would both listen on {address}: set {LISTENERS[name][0]}"
+            yield f"{name} and {seen[address]} would both listen on {address}: set {listeners()[name].variable}"
         elif problem := _why_not(address):
-            yield f"{address} {problem}: set {LISTENERS[name][0]}, --listen {name}=HOST:PORT or --port-base"
+            yield f"{address} {problem}: set {listeners()[name].variable}, --listen {name}=HOST:PORT or --port-base"
         seen[address] = name
 
 
@@ -111,7 +99,7 @@ def environment_of(plan: Plan, redis_url: str) -> dict[str, str]:
         routes[OTLP_METRICS_PACKAGE] = "metrics"
     return {
         **plan.environment,
-        **{LISTENERS[name][0]: address for name, address in plan.addresses.items()},
+        **{listeners()[name].variable: address for name, address in plan.addresses.items()},
         **_traces(plan),
         "WAYBILL_REDIS_URL": redis_url,
         "WAYBILL_STATE_DIR": str(plan.state_dir),
@@ -137,7 +125,7 @@ def _of_services(plan: Plan, environment: Mapping[str, str]) -> Iterator[Process
         yield replace(spec("gateway", Stage.GATEWAY, readiness.gateway_serves(gateway, plan.tls)), address=gateway)
         for role in _worker_names(plan.workers):
             yield spec(role, Stage.WORKER, readiness.worker_is_listed(gateway, plan.tls))
-        for role in SERVICES[service]:
+        for role in services()[service]:
             yield replace(spec(role, Stage.INTAKE, readiness.runs), says=f"{role}.started")
 
 
@@ -179,13 +167,13 @@ _OTLP_ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_END
 
 
 def _address(name: str, environment: Mapping[str, str], port_base: int | None, listen: Mapping[str, str]) -> str:
-    variable, default, offset = LISTENERS[name]
-    based = f"127.0.0.1:{port_base + offset}" if port_base is not None else None
-    address = listen.get(name) or based or environment.get(variable) or default
+    known = listeners()[name]
+    based = f"127.0.0.1:{port_base + known.offset}" if port_base is not None else None
+    address = listen.get(name) or based or environment.get(known.variable) or known.default
     try:
         host_and_port(address)
     except ValueError as error:
-        raise PlanError(f"{variable} {address}: {error}") from None
+        raise PlanError(f"{known.variable} {address}: {error}") from None
     return address
 
 

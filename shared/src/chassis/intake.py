@@ -127,7 +127,7 @@ class Intake:
         self.draining = False
         #: The process is to end once it has drained.
         self.leaving = False
-        #: Names of all that Celery runs here, ordinary tasks too.
+        #: Names of the ordinary tasks that Celery runs here.
         self.registered: Container[str] = ()
         #: Called when there is room again after a time without.
         self.on_room: Callable[[], None] = lambda: None

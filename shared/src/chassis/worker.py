@@ -13,7 +13,7 @@ from datetime import timedelta
 from fnmatch import fnmatchcase
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Final, Literal, cast, overload
+from typing import Any, Final, Literal, NoReturn, cast, overload
 
 import celery
 import sqlalchemy as sa
@@ -70,6 +70,10 @@ class OperationTask(celery.Task[Any, Any]):
     default_priority: int
     request_type: type[Message]
     response_type: type[Message] | None
+
+    def apply_async(self, *_args: Any, **_options: Any) -> NoReturn:
+        """Refused, and with it `delay`: a message of Celery's own is no operation."""
+        raise TypeError(f"{self.name} runs for operations: call its RPC, or accept it with Operations or an Attempt")
 
 
 class ServiceApp(celery.Celery):
@@ -267,7 +271,7 @@ class Attendance:
 
     def begin(self) -> None:
         """Before the worker connects."""
-        self.intake.registered = self.app.tasks
+        self.intake.registered = self.app.tasks.keys() - self.app.operation_tasks.keys()
         intakes[self.app.service] = self.intake
         telemetry.configure(self.app.service)
         signals.worker_ready.connect(self.on_ready, weak=False)

@@ -116,6 +116,18 @@ def test_many_plain_tasks_do_not_stop_the_operations(stack, submit):
     assert stack.finished(submit("sample.echo"))[1].state == ops.OPERATION_STATE_SUCCEEDED
 
 
+def test_a_message_for_a_task_of_operations_is_parked(stack, submit):
+    """`celery call` knows no operations: its message is kept, and the worker goes on."""
+    worker = stack.process("sample", "worker")
+    pid, mark = worker.pid, worker.mark()
+    sent = celery(stack, "call", "sample.echo", "--args", '["no operation"]')
+
+    assert sent.returncode == 0, sent.stderr
+    assert worker.wait_for_event("message.parked", since=mark, reason="unknown task sample.echo")
+    assert stack.finished(submit("sample.echo"))[1].state == ops.OPERATION_STATE_SUCCEEDED
+    assert worker.pid == pid
+
+
 def test_what_is_no_data_is_refused(stack, submit):
     """A pickled message is not run but parked, and the worker goes on."""
     script = (

@@ -104,6 +104,13 @@ def test_a_task_without_a_policy_is_celerys_own(app):
     assert "anything.at.all" not in app.operation_tasks
 
 
+@pytest.mark.parametrize("send", ["delay", "apply_async"])
+def test_an_operation_is_not_sent_as_a_message(app, send):
+    """It would have no id, no attempts and no state; the error says what to call instead."""
+    with pytest.raises(TypeError, match="call its RPC"):
+        getattr(registered(app), send)()
+
+
 def test_a_spawned_child_finds_the_app_again():
     """By its module, not by its content."""
     assert pickle.loads(pickle.dumps(sample_app)) is sample_app

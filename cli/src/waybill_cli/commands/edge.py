@@ -13,11 +13,11 @@ import click
 import grpc
 from chassis import statuses
 
+from waybill_cli import contracts
 from waybill_cli.client import Gateway, Tls
 from waybill_cli.contracts import JsonError, MethodError
 from waybill_cli.failures import EXIT_UNAVAILABLE, EXIT_USAGE, call_text, exit_code_of_call
 from waybill_cli.output import Output
-from waybill_cli.plan import SERVICES
 from waybill_cli.settings import DEFAULT_GATEWAY
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -102,7 +102,7 @@ async def each_service(services: Iterable[str], ask: Callable[[str], Awaitable[T
     """Ask these services, or all that the gateway knows; one that is down is named on standard error and left out."""
     answers: Answers[T] = Answers()
     named = tuple(services)
-    for service in named or tuple(SERVICES):
+    for service in named or contracts.services():
         try:
             answers[service] = await ask(service)
         except grpc.aio.AioRpcError as error:

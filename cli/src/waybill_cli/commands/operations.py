@@ -18,7 +18,6 @@ from waybill_cli import output as out
 from waybill_cli.client import Gateway, metadata_of
 from waybill_cli.commands.edge import SERVICE, each_service, over_a_gateway
 from waybill_cli.output import Output
-from waybill_cli.plan import SERVICES
 
 _WAIT = click.option(
     "--timeout", "limit_seconds", type=float, metavar="SECONDS", help="Give up waiting after so long. Default: never."
@@ -117,7 +116,7 @@ async def watch(name: str | None, service: tuple[str, ...], *, gateway: Gateway,
     """Follow what happens to operations as it happens: to all of them, or to one until it is done."""
     if name:
         return await _watch_one(gateway, output, name)
-    await asyncio.gather(*(_watch_all(gateway, output, each) for each in service or SERVICES))
+    await asyncio.gather(*(_watch_all(gateway, output, each) for each in service or contracts.services()))
     return 0
 
 

@@ -15,12 +15,11 @@ from rich.console import Console
 from waybill_cli.client import Gateway
 from waybill_cli.demo.feed import Feed
 from waybill_cli.demo.narrator import Narrator
-from waybill_cli.demo.site import LogFiles, Site, log_file, maildir_of, own_plan
+from waybill_cli.demo.site import SERVICES, LogFiles, Site, log_file, maildir_of, own_plan
 from waybill_cli.demo.source import MetricSource
 from waybill_cli.demo.story import StepFailedError, Story
 from waybill_cli.failures import call_text
 from waybill_cli.interrupts import Interrupts
-from waybill_cli.plan import SERVICES
 from waybill_cli.stack import Stack
 from waybill_cli.supervisor import StackError
 from waybill_cli.trace_tree import duration_text

@@ -10,10 +10,13 @@ from pathlib import Path
 
 from chassis.embedded import LOOPBACK, free_port
 
-from waybill_cli.plan import LISTENERS, Plan, make_plan
+from waybill_cli.plan import Plan, make_plan
 from waybill_cli.processes import Observer, Status
 from waybill_cli.stack import make_folder
 
+# Whom the story needs. Services that are installed beside these stay out of it.
+SERVICES = ("metrics", "notify", "reports")
+_LISTENERS = (*SERVICES, "dashboard", "traces")
 # Variables that would make the demo's stack another one than it says.
 _FOREIGN = ("WAYBILL_", "METRICS_", "NOTIFY_", "REPORTS_", "DASHBOARD_", "OTEL_")
 # Folders of earlier runs that are kept.
@@ -45,12 +48,12 @@ def maildir_of(plan: Plan) -> Path:
 
 
 def own_plan(environment: Mapping[str, str], folder: Path) -> Plan:
-    """A whole stack in that folder on ports that are free now."""
+    """The story's stack in that folder on ports that are free now."""
     ports: set[int] = set()
-    while len(ports) < len(LISTENERS):
+    while len(ports) < len(_LISTENERS):
         ports.add(free_port())
-    listen = {name: f"{LOOPBACK}:{port}" for name, port in zip(LISTENERS, ports, strict=True)}
-    return make_plan(undisturbed(environment), folder / "state", listen=listen)
+    listen = {name: f"{LOOPBACK}:{port}" for name, port in zip(_LISTENERS, ports, strict=True)}
+    return make_plan(undisturbed(environment), folder / "state", only=SERVICES, listen=listen)
 
 
 def undisturbed(environment: Mapping[str, str]) -> dict[str, str]:

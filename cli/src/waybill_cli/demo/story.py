@@ -25,10 +25,9 @@ from waybill_cli.demo import incident, load, mail, setup
 from waybill_cli.demo.feed import Feed, OperationFailedError
 from waybill_cli.demo.incident import Baseline, Breach
 from waybill_cli.demo.narrator import Bar, Narrator, Step
-from waybill_cli.demo.site import Site
+from waybill_cli.demo.site import SERVICES, Site
 from waybill_cli.demo.source import MetricSource, SourceError
 from waybill_cli.failures import call_text
-from waybill_cli.plan import SERVICES
 
 BASELINE_SAMPLES = 10
 # So long at least, that the report's charts have something to show.
