@@ -30,7 +30,7 @@ from chassis.descriptions import (
 )
 from chassis.errors import FailedPrecondition, FieldViolation, InvalidArgument, NotFound, Violations
 from chassis.history import Archive
-from chassis.listing import Filter, Page, list_page
+from chassis.listing import Filter, Page, list_page, parse_filter
 from chassis.logging import get_logger
 from chassis.operations import Operations, mark_projected, provenance_of_call
 from chassis.redaction import redacted, unredacted
@@ -47,6 +47,10 @@ GROUP_LIMIT: Final = 10_000
 #: Dead letters that a mass replay looks at in one page.
 LOOK_AT: Final = 1_000
 REPLAY_LIMIT: Final = 1_000
+DISCARD_DEFAULT: Final = 1_000
+DISCARD_LIMIT: Final = 10_000
+#: Discarded in one call of the store.
+DISCARD_CHUNK: Final = 500
 
 
 class DeadLetterServicer(admin_pb2_grpc.DeadLetterServiceServicer):
@@ -62,7 +66,8 @@ class DeadLetterServicer(admin_pb2_grpc.DeadLetterServiceServicer):
         self, request: admin_pb2.ListDeadLettersRequest, context: aio.ServicerContext[Any, Any]
     ) -> admin_pb2.ListDeadLettersResponse:
         size = paging.size(request.page_size, 50, 1000)
-        page = await self._page(in_group(request.group), size=size, token=request.page_token)
+        wanted = in_group(request.group, parse_filter(request.filter))
+        page = await self._page(wanted, size=size, token=request.page_token)
         groups = await all_groups(self._store, self._archive)
         return admin_pb2.ListDeadLettersResponse(
             dead_letters=[self._letter(stored) for stored in page.operations],
@@ -97,7 +102,8 @@ class DeadLetterServicer(admin_pb2_grpc.DeadLetterServiceServicer):
         found.require(request.rate >= 0, "rate", "must be positive, or 0 for no limit")
         found.raise_if_any()
         answer = admin_pb2.ReplayDeadLettersResponse()
-        for stored in await self._not_replayed(request.group, request.limit or REPLAY_LIMIT):
+        wanted = not_replayed(in_group(request.group, parse_filter(request.filter)))
+        for stored in await self._oldest(wanted, request.limit or REPLAY_LIMIT):
             answer.operations.append(await self._replay(stored, "", None, provenance_of_call(server=False)))
             if request.rate:
                 await asyncio.sleep(1 / request.rate)
@@ -106,18 +112,39 @@ class DeadLetterServicer(admin_pb2_grpc.DeadLetterServiceServicer):
     async def DiscardDeadLetter(
         self, request: admin_pb2.DiscardDeadLetterRequest, context: aio.ServicerContext[Any, Any]
     ) -> admin_pb2.DiscardDeadLetterResponse:
-        operation_id = record_of(await self._dead(request.operation)).id
-        await self._store.run(archive_calls.discard([operation_id]))
-        if self._archive is not None:
-            await asyncio.to_thread(self._archive.discard, operation_id)
+        await self._discard([record_of(await self._dead(request.operation)).id])
         return admin_pb2.DiscardDeadLetterResponse()
 
-    async def _not_replayed(self, group: str, limit: int) -> list[StoredOperation]:
-        """The oldest of the group, or of all, that have not been replayed."""
+    async def DiscardDeadLetters(
+        self, request: admin_pb2.DiscardDeadLettersRequest, context: aio.ServicerContext[Any, Any]
+    ) -> admin_pb2.DiscardDeadLettersResponse:
+        """A call that ends early has discarded the oldest; the same call once more goes on."""
+        found = Violations()
+        found.require(
+            0 <= request.limit <= DISCARD_LIMIT, "limit", f"must be 1 to {DISCARD_LIMIT}, or 0 for {DISCARD_DEFAULT}"
+        )
+        found.raise_if_any()
+        wanted = in_group(request.group, parse_filter(request.filter))
+        ids = [record_of(stored).id for stored in await self._oldest(wanted, request.limit or DISCARD_DEFAULT)]
+        discarded = 0
+        for begin in range(0, len(ids), DISCARD_CHUNK):
+            discarded += await self._discard(ids[begin : begin + DISCARD_CHUNK])
+        return admin_pb2.DiscardDeadLettersResponse(discarded=discarded)
+
+    async def _discard(self, operation_ids: list[str]) -> int:
+        """How many of them were dead letters."""
+        answers = await self._store.run(archive_calls.discard(operation_ids))
+        discarded = {id_ for id_, answer in zip(operation_ids, answers, strict=True) if answer == "discarded"}
+        if self._archive is not None:
+            discarded |= await asyncio.to_thread(self._archive.discard, operation_ids)
+        return len(discarded)
+
+    async def _oldest(self, wanted: Filter, limit: int) -> list[StoredOperation]:
+        """The oldest dead letters that are wanted."""
         oldest: deque[StoredOperation] = deque(maxlen=limit)
         token = ""
         while True:
-            page = await self._page(not_replayed(in_group(group)), size=LOOK_AT, token=token)
+            page = await self._page(wanted, size=LOOK_AT, token=token)
             oldest.extend(page.operations)
             token = page.next_page_token
             if not token:
@@ -214,11 +241,14 @@ def replay(
     )
 
 
-def in_group(group: str) -> Filter:
-    """The dead letters of a group; of all where it is empty."""
+def in_group(group: str, wanted: Filter) -> Filter:
+    """Those of them that are of a group; all where it is empty."""
     if not group:
-        return Filter(lambda _: True)
-    return Filter(lambda stored: dead_letter_group(stored) == group, [("group", group)])
+        return wanted
+    return Filter(
+        lambda stored: dead_letter_group(stored) == group and wanted.matches(stored),
+        [*wanted.conditions, ("group", group)],
+    )
 
 
 def not_replayed(wanted: Filter) -> Filter:

@@ -169,11 +169,16 @@ class Archive:
         with self._engine.connect() as connection:
             return [((row.position, row.id), _stored(row)) for row in connection.execute(rows)]
 
-    def discard(self, operation_id: str) -> bool:
-        """Take it off the dead letters; whether it was one."""
-        found = sa.update(_OPERATIONS).where(_OPERATIONS.c.id == operation_id, _is_dead_letter())
+    def discard(self, operation_ids: Sequence[str]) -> set[str]:
+        """Take them off the dead letters, in one transaction; those that were such."""
+        found: set[str] = set()
         with self._engine.begin() as connection:
-            return bool(connection.execute(found.values(dead_letter_group="")).rowcount)
+            for start in range(0, len(operation_ids), _IDS_AT_A_TIME):
+                part = operation_ids[start : start + _IDS_AT_A_TIME]
+                dead = _OPERATIONS.c.id.in_(part), _is_dead_letter()
+                discard = sa.update(_OPERATIONS).where(*dead).values(dead_letter_group="")
+                found.update(connection.scalars(discard.returning(_OPERATIONS.c.id)))
+        return found
 
     def note_replays(self, replays: Mapping[str, str]) -> None:
         """`replays`: the replay's id by that of the original."""
