@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections import Counter, deque
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -29,6 +30,7 @@ from chassis.descriptions import (
     timestamp,
 )
 from chassis.errors import FailedPrecondition, FieldViolation, InvalidArgument, NotFound, Violations
+from chassis.facts import plain
 from chassis.history import Archive
 from chassis.listing import Filter, Page, list_page, parse_filter
 from chassis.logging import get_logger
@@ -247,14 +249,15 @@ def in_group(group: str, wanted: Filter) -> Filter:
         return wanted
     return Filter(
         lambda stored: dead_letter_group(stored) == group and wanted.matches(stored),
-        [*wanted.conditions, ("group", group)],
+        dataclasses.replace(wanted.selection, group=plain(group)),
     )
 
 
 def not_replayed(wanted: Filter) -> Filter:
     """Those of them that no operation replays."""
     return Filter(
-        lambda stored: b"rep" not in stored and wanted.matches(stored), [*wanted.conditions, ("replayed_by", "")]
+        lambda stored: b"rep" not in stored and wanted.matches(stored),
+        dataclasses.replace(wanted.selection, not_replayed=True),
     )
 
 
