@@ -17,9 +17,11 @@ import sqlalchemy as sa
 from chassis.archive_calls import Unarchived
 from chassis.archive_pages import Position, Selection, read_stretch, visible
 from chassis.archive_schema import EMPTY, LABELS, OPERATIONS, fields_of, label_rows, row_of, tables
+from chassis.archive_stats import Ended, Span, Stats, read_stats
 from chassis.database import insert_ignore, upsert
 from chassis.descriptions import StoredOperation
 from chassis.facts import facts_of
+from chassis.filters import Expression
 from chassis.telemetry import now_us
 
 __all__ = ["Archive", "Group", "Page", "Position", "Selection", "tables"]
@@ -133,6 +135,13 @@ class Archive:
         )
         with self._engine.connect() as connection:
             return [Group(row.dead_letter_group, row[1], row.newest_us) for row in connection.execute(counts)]
+
+    def stats(self, span: Span, expression: Expression, others: dict[str, Ended]) -> list[Stats]:
+        """As `chassis.archive_stats.read_stats`, of one snapshot. Raises TooManyError."""
+        with self._engine.connect() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.execution_options(isolation_level="REPEATABLE READ")
+            return read_stats(connection, span, expression, others)
 
     def groups_of(self, operation_ids: Sequence[str]) -> dict[str, str]:
         """The group of each that is a dead letter here."""
