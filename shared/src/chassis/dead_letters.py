@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections import Counter, deque
-from datetime import timedelta
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from google.longrunning import operations_pb2
@@ -14,10 +14,10 @@ from grpc import aio
 from sqlalchemy.exc import SQLAlchemyError
 from waybill.admin.v1 import admin_pb2, admin_pb2_grpc
 from waybill.operations.v1 import operations_pb2 as ops
-from waybill.store.v1 import store_pb2
 
 from chassis import archive_calls, paging
-from chassis.acceptance import Provenance, new_operation_id, trace_of
+from chassis.acceptance import Provenance
+from chassis.dead_letter_replays import MassReplays, replay
 from chassis.descriptions import (
     StoredOperation,
     attempts_of,
@@ -26,7 +26,6 @@ from chassis.descriptions import (
     number,
     operation_name,
     record_of,
-    text,
     timestamp,
 )
 from chassis.errors import FailedPrecondition, FieldViolation, InvalidArgument, NotFound, Violations
@@ -35,9 +34,10 @@ from chassis.history import Archive
 from chassis.listing import Filter, Page, list_page, parse_filter
 from chassis.logging import get_logger
 from chassis.operations import Operations, mark_projected, provenance_of_call
+from chassis.payload_patch import patched
 from chassis.redaction import redacted, unredacted
 from chassis.store import AsyncStore
-from chassis.store_calls import Acceptance
+from chassis.store_calls import Acceptance, Verdict, id_of
 
 if TYPE_CHECKING:
     from chassis.worker import ServiceApp
@@ -63,6 +63,7 @@ class DeadLetterServicer(admin_pb2_grpc.DeadLetterServiceServicer):
         self._operations = operations
         self._store = operations.store
         self._archive = operations.archive
+        self.replays = MassReplays()
 
     async def ListDeadLetters(
         self, request: admin_pb2.ListDeadLettersRequest, context: aio.ServicerContext[Any, Any]
@@ -92,6 +93,12 @@ class DeadLetterServicer(admin_pb2_grpc.DeadLetterServiceServicer):
     ) -> operations_pb2.Operation:
         stored = await self._dead(request.operation)
         edited = request.edited_request if request.HasField("edited_request") else None
+        original = record_of(stored)
+        if edited is not None and edited.type_url != original.request.type_url:
+            wanted = original.request.type_url.rpartition("/")[2]
+            raise InvalidArgument([FieldViolation("edited_request", f"must be a {wanted}")])
+        if edited is not None:
+            edited = unredacted(edited, original.request, "edited_request")
         return await self._replay(stored, request.request_id, edited, provenance_of_call(server=True))
 
     async def ReplayDeadLetters(
@@ -103,13 +110,36 @@ class DeadLetterServicer(admin_pb2_grpc.DeadLetterServiceServicer):
         )
         found.require(request.rate >= 0, "rate", "must be positive, or 0 for no limit")
         found.raise_if_any()
-        answer = admin_pb2.ReplayDeadLettersResponse()
         wanted = not_replayed(in_group(request.group, parse_filter(request.filter)))
-        for stored in await self._oldest(wanted, request.limit or REPLAY_LIMIT):
-            answer.operations.append(await self._replay(stored, "", None, provenance_of_call(server=False)))
-            if request.rate:
-                await asyncio.sleep(1 / request.rate)
+        patch = request.payload_patch if request.HasField("payload_patch") else None
+        letters = await self._oldest(wanted, request.limit or REPLAY_LIMIT)
+        payloads = {
+            record.id: patched(record.request, patch, "payload_patch") if patch else None
+            for record in map(record_of, letters)
+        }
+        return await self.replays.outliving(self._replay_all(payloads, request.rate))
+
+    async def _replay_all(
+        self, payloads: Mapping[str, AnyMessage | None], rate: float
+    ) -> admin_pb2.ReplayDeadLettersResponse:
+        """`payloads`: what to run, by the original's id; None: the original's. Passes over what no longer wants it."""
+        answer, loop = admin_pb2.ReplayDeadLettersResponse(), asyncio.get_running_loop()
+        begun = loop.time()
+        for place, (operation_id, payload) in enumerate(payloads.items()):
+            if rate:
+                await asyncio.sleep(begun + place / rate - loop.time())
+            if (stored := await self._still_dead(operation_id)) is not None:
+                operation = await self._replay_once(stored, payload)
+                answer.operations.extend([] if operation is None else [operation])
         return answer
+
+    async def _still_dead(self, operation_id: str) -> StoredOperation | None:
+        """None for what was replayed, discarded or deleted meanwhile."""
+        try:
+            stored = await self._operations.stored(operation_id)
+        except NotFound:
+            return None
+        return stored if dead_letter_group(stored) and b"rep" not in stored else None
 
     async def DiscardDeadLetter(
         self, request: admin_pb2.DiscardDeadLetterRequest, context: aio.ServicerContext[Any, Any]
@@ -170,19 +200,25 @@ class DeadLetterServicer(admin_pb2_grpc.DeadLetterServiceServicer):
     async def _replay(
         self, stored: StoredOperation, request_id: str, edited: AnyMessage | None, provenance: Provenance
     ) -> operations_pb2.Operation:
+        item = replay(self._app.service, stored, edited, provenance, request_id)
+        verdict = await self._accept(item, provenance)
+        return await self._operations.answer(item, verdict)
+
+    async def _replay_once(self, stored: StoredOperation, edited: AnyMessage | None) -> operations_pb2.Operation | None:
+        """None where another mass replay was quicker."""
+        provenance = provenance_of_call(server=False)
+        item = replay(self._app.service, stored, edited, provenance, "")
+        item = dataclasses.replace(item, idempotency_scope=f"mass-replay\0{id_of(item.record.replayed_from)}")
+        verdict = await self._accept(item, provenance)
+        return None if verdict.verdict in {"same", "reused"} else await self._operations.answer(item, verdict)
+
+    async def _accept(self, item: Acceptance, provenance: Provenance) -> Verdict:
         self._operations.admit()
-        original = record_of(stored)
-        if edited is not None and edited.type_url != original.request.type_url:
-            wanted = original.request.type_url.rpartition("/")[2]
-            raise InvalidArgument([FieldViolation("edited_request", f"must be a {wanted}")])
-        if edited is not None:
-            edited = unredacted(edited, original.request, "edited_request")
-        item = replay(self._app.service, stored, original, edited, provenance, request_id)
         (verdict,) = await self._operations.commit([item])
         if verdict.verdict == "accepted":
             mark_projected(provenance)
-            await self._note_replay(original.id, verdict.operation_id)
-        return await self._operations.answer(item, verdict)
+            await self._note_replay(id_of(item.record.replayed_from), verdict.operation_id)
+        return verdict
 
     async def _note_replay(self, original: str, replay: str) -> None:
         """So that the archive shows it at once. What cannot be noted now, the archivist notes: the store remembers."""
@@ -207,40 +243,6 @@ class DeadLetterServicer(admin_pb2_grpc.DeadLetterServiceServicer):
             replayed_by=metadata.replayed_by,
             group=dead_letter_group(stored),
         )
-
-
-def replay(
-    service: str,
-    stored: StoredOperation,
-    original: store_pb2.OperationRecord,
-    edited: AnyMessage | None,
-    provenance: Provenance,
-    request_id: str,
-) -> Acceptance:
-    """The original once more: same task, queue, priority and labels. Unedited, it shares the original's effects."""
-    record = store_pb2.OperationRecord()
-    record.CopyFrom(original)
-    record.id = new_operation_id()
-    record.root, record.parent = record.id, ""
-    record.request_id = request_id
-    record.replayed_from = operation_name(service, original.id)
-    record.expire_time_us = 0
-    record.principal = provenance.principal
-    record.trace.CopyFrom(trace_of(provenance))
-    record.trace.links.add(trace_id=original.trace.trace_id, span_id=original.trace.send_span_id)
-    if edited is not None:
-        record.request.CopyFrom(edited)
-        record.effect_id = record.id
-    scope = f"{provenance.principal}\0replay/{original.id}\0{request_id}" if request_id else ""
-    return Acceptance(
-        record=record,
-        queue=text(stored, b"q"),
-        priority=number(stored, b"pr"),
-        max_attempts=number(stored, b"max"),
-        keep_success=timedelta(microseconds=number(stored, b"ks")),
-        keep_failure=timedelta(microseconds=number(stored, b"kf")),
-        idempotency_scope=scope,
-    )
 
 
 def in_group(group: str, wanted: Filter) -> Filter:

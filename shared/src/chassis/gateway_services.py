@@ -40,11 +40,13 @@ def standard_servicers(gateway: Gateway) -> list[Registration]:
     events = EventLog(store)
     exporter = SpanExporter(app.service, store, events, sink())
     archivist = Archivist(store, gateway.operations.archive, tail=gateway.settings.waybill.tail)
+    letters = DeadLetterServicer(app, gateway.operations)
     gateway.background += [
         events.run,
         exporter.run,
         archivist.run,
         gateway.admission.watch,
+        letters.replays.run,
         lambda: keep_house(gateway),
     ]
     return [
@@ -52,7 +54,7 @@ def standard_servicers(gateway: Gateway) -> list[Registration]:
         (events_pb2_grpc.add_EventServiceServicer_to_server, EventServicer(app.service, events)),
         (admin_pb2_grpc.add_QueueServiceServicer_to_server, QueueServicer(app, store)),
         (admin_pb2_grpc.add_WorkerServiceServicer_to_server, WorkerServicer(app, store)),
-        (admin_pb2_grpc.add_DeadLetterServiceServicer_to_server, DeadLetterServicer(app, gateway.operations)),
+        (admin_pb2_grpc.add_DeadLetterServiceServicer_to_server, letters),
         (
             admin_pb2_grpc.add_OperationServiceServicer_to_server,
             OperationServicer(gateway.operations, archived_within=archived_within(app, gateway.settings.waybill.tail)),
