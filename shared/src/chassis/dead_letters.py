@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections import Counter, deque
-from datetime import timedelta
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from google.longrunning import operations_pb2
@@ -13,10 +14,10 @@ from grpc import aio
 from sqlalchemy.exc import SQLAlchemyError
 from waybill.admin.v1 import admin_pb2, admin_pb2_grpc
 from waybill.operations.v1 import operations_pb2 as ops
-from waybill.store.v1 import store_pb2
 
 from chassis import archive_calls, paging
-from chassis.acceptance import Provenance, new_operation_id, trace_of
+from chassis.acceptance import Provenance
+from chassis.dead_letter_replays import MassReplays, replay
 from chassis.descriptions import (
     StoredOperation,
     attempts_of,
@@ -25,17 +26,18 @@ from chassis.descriptions import (
     number,
     operation_name,
     record_of,
-    text,
     timestamp,
 )
 from chassis.errors import FailedPrecondition, FieldViolation, InvalidArgument, NotFound, Violations
+from chassis.facts import plain
 from chassis.history import Archive
-from chassis.listing import Filter, Page, list_page
+from chassis.listing import Filter, Page, list_page, parse_filter
 from chassis.logging import get_logger
 from chassis.operations import Operations, mark_projected, provenance_of_call
+from chassis.payload_patch import patched
 from chassis.redaction import redacted, unredacted
 from chassis.store import AsyncStore
-from chassis.store_calls import Acceptance
+from chassis.store_calls import Acceptance, Verdict, id_of
 
 if TYPE_CHECKING:
     from chassis.worker import ServiceApp
@@ -47,6 +49,10 @@ GROUP_LIMIT: Final = 10_000
 #: Dead letters that a mass replay looks at in one page.
 LOOK_AT: Final = 1_000
 REPLAY_LIMIT: Final = 1_000
+DISCARD_DEFAULT: Final = 1_000
+DISCARD_LIMIT: Final = 10_000
+#: Discarded in one call of the store.
+DISCARD_CHUNK: Final = 500
 
 
 class DeadLetterServicer(admin_pb2_grpc.DeadLetterServiceServicer):
@@ -57,12 +63,14 @@ class DeadLetterServicer(admin_pb2_grpc.DeadLetterServiceServicer):
         self._operations = operations
         self._store = operations.store
         self._archive = operations.archive
+        self.replays = MassReplays()
 
     async def ListDeadLetters(
         self, request: admin_pb2.ListDeadLettersRequest, context: aio.ServicerContext[Any, Any]
     ) -> admin_pb2.ListDeadLettersResponse:
         size = paging.size(request.page_size, 50, 1000)
-        page = await self._page(in_group(request.group), size=size, token=request.page_token)
+        wanted = in_group(request.group, parse_filter(request.filter))
+        page = await self._page(wanted, size=size, token=request.page_token)
         groups = await all_groups(self._store, self._archive)
         return admin_pb2.ListDeadLettersResponse(
             dead_letters=[self._letter(stored) for stored in page.operations],
@@ -85,6 +93,12 @@ class DeadLetterServicer(admin_pb2_grpc.DeadLetterServiceServicer):
     ) -> operations_pb2.Operation:
         stored = await self._dead(request.operation)
         edited = request.edited_request if request.HasField("edited_request") else None
+        original = record_of(stored)
+        if edited is not None and edited.type_url != original.request.type_url:
+            wanted = original.request.type_url.rpartition("/")[2]
+            raise InvalidArgument([FieldViolation("edited_request", f"must be a {wanted}")])
+        if edited is not None:
+            edited = unredacted(edited, original.request, "edited_request")
         return await self._replay(stored, request.request_id, edited, provenance_of_call(server=True))
 
     async def ReplayDeadLetters(
@@ -96,28 +110,73 @@ class DeadLetterServicer(admin_pb2_grpc.DeadLetterServiceServicer):
         )
         found.require(request.rate >= 0, "rate", "must be positive, or 0 for no limit")
         found.raise_if_any()
-        answer = admin_pb2.ReplayDeadLettersResponse()
-        for stored in await self._not_replayed(request.group, request.limit or REPLAY_LIMIT):
-            answer.operations.append(await self._replay(stored, "", None, provenance_of_call(server=False)))
-            if request.rate:
-                await asyncio.sleep(1 / request.rate)
+        wanted = not_replayed(in_group(request.group, parse_filter(request.filter)))
+        patch = request.payload_patch if request.HasField("payload_patch") else None
+        letters = await self._oldest(wanted, request.limit or REPLAY_LIMIT)
+        payloads = {
+            record.id: patched(record.request, patch, "payload_patch") if patch else None
+            for record in map(record_of, letters)
+        }
+        return await self.replays.outliving(self._replay_all(payloads, request.rate))
+
+    async def _replay_all(
+        self, payloads: Mapping[str, AnyMessage | None], rate: float
+    ) -> admin_pb2.ReplayDeadLettersResponse:
+        """`payloads`: what to run, by the original's id; None: the original's. Passes over what no longer wants it."""
+        answer, loop = admin_pb2.ReplayDeadLettersResponse(), asyncio.get_running_loop()
+        begun = loop.time()
+        for place, (operation_id, payload) in enumerate(payloads.items()):
+            if rate:
+                await asyncio.sleep(begun + place / rate - loop.time())
+            if (stored := await self._still_dead(operation_id)) is not None:
+                operation = await self._replay_once(stored, payload)
+                answer.operations.extend([] if operation is None else [operation])
         return answer
+
+    async def _still_dead(self, operation_id: str) -> StoredOperation | None:
+        """None for what was replayed, discarded or deleted meanwhile."""
+        try:
+            stored = await self._operations.stored(operation_id)
+        except NotFound:
+            return None
+        return stored if dead_letter_group(stored) and b"rep" not in stored else None
 
     async def DiscardDeadLetter(
         self, request: admin_pb2.DiscardDeadLetterRequest, context: aio.ServicerContext[Any, Any]
     ) -> admin_pb2.DiscardDeadLetterResponse:
-        operation_id = record_of(await self._dead(request.operation)).id
-        await self._store.run(archive_calls.discard([operation_id]))
-        if self._archive is not None:
-            await asyncio.to_thread(self._archive.discard, operation_id)
+        await self._discard([record_of(await self._dead(request.operation)).id])
         return admin_pb2.DiscardDeadLetterResponse()
 
-    async def _not_replayed(self, group: str, limit: int) -> list[StoredOperation]:
-        """The oldest of the group, or of all, that have not been replayed."""
+    async def DiscardDeadLetters(
+        self, request: admin_pb2.DiscardDeadLettersRequest, context: aio.ServicerContext[Any, Any]
+    ) -> admin_pb2.DiscardDeadLettersResponse:
+        """A call that ends early has discarded the oldest; the same call once more goes on."""
+        found = Violations()
+        found.require(
+            0 <= request.limit <= DISCARD_LIMIT, "limit", f"must be 1 to {DISCARD_LIMIT}, or 0 for {DISCARD_DEFAULT}"
+        )
+        found.raise_if_any()
+        wanted = in_group(request.group, parse_filter(request.filter))
+        ids = [record_of(stored).id for stored in await self._oldest(wanted, request.limit or DISCARD_DEFAULT)]
+        discarded = 0
+        for begin in range(0, len(ids), DISCARD_CHUNK):
+            discarded += await self._discard(ids[begin : begin + DISCARD_CHUNK])
+        return admin_pb2.DiscardDeadLettersResponse(discarded=discarded)
+
+    async def _discard(self, operation_ids: list[str]) -> int:
+        """How many of them were dead letters."""
+        answers = await self._store.run(archive_calls.discard(operation_ids))
+        discarded = {id_ for id_, answer in zip(operation_ids, answers, strict=True) if answer == "discarded"}
+        if self._archive is not None:
+            discarded |= await asyncio.to_thread(self._archive.discard, operation_ids)
+        return len(discarded)
+
+    async def _oldest(self, wanted: Filter, limit: int) -> list[StoredOperation]:
+        """The oldest dead letters that are wanted."""
         oldest: deque[StoredOperation] = deque(maxlen=limit)
         token = ""
         while True:
-            page = await self._page(not_replayed(in_group(group)), size=LOOK_AT, token=token)
+            page = await self._page(wanted, size=LOOK_AT, token=token)
             oldest.extend(page.operations)
             token = page.next_page_token
             if not token:
@@ -141,19 +200,25 @@ class DeadLetterServicer(admin_pb2_grpc.DeadLetterServiceServicer):
     async def _replay(
         self, stored: StoredOperation, request_id: str, edited: AnyMessage | None, provenance: Provenance
     ) -> operations_pb2.Operation:
+        item = replay(self._app.service, stored, edited, provenance, request_id)
+        verdict = await self._accept(item, provenance)
+        return await self._operations.answer(item, verdict)
+
+    async def _replay_once(self, stored: StoredOperation, edited: AnyMessage | None) -> operations_pb2.Operation | None:
+        """None where another mass replay was quicker."""
+        provenance = provenance_of_call(server=False)
+        item = replay(self._app.service, stored, edited, provenance, "")
+        item = dataclasses.replace(item, idempotency_scope=f"mass-replay\0{id_of(item.record.replayed_from)}")
+        verdict = await self._accept(item, provenance)
+        return None if verdict.verdict in {"same", "reused"} else await self._operations.answer(item, verdict)
+
+    async def _accept(self, item: Acceptance, provenance: Provenance) -> Verdict:
         self._operations.admit()
-        original = record_of(stored)
-        if edited is not None and edited.type_url != original.request.type_url:
-            wanted = original.request.type_url.rpartition("/")[2]
-            raise InvalidArgument([FieldViolation("edited_request", f"must be a {wanted}")])
-        if edited is not None:
-            edited = unredacted(edited, original.request, "edited_request")
-        item = replay(self._app.service, stored, original, edited, provenance, request_id)
         (verdict,) = await self._operations.commit([item])
         if verdict.verdict == "accepted":
             mark_projected(provenance)
-            await self._note_replay(original.id, verdict.operation_id)
-        return await self._operations.answer(item, verdict)
+            await self._note_replay(id_of(item.record.replayed_from), verdict.operation_id)
+        return verdict
 
     async def _note_replay(self, original: str, replay: str) -> None:
         """So that the archive shows it at once. What cannot be noted now, the archivist notes: the store remembers."""
@@ -180,51 +245,21 @@ class DeadLetterServicer(admin_pb2_grpc.DeadLetterServiceServicer):
         )
 
 
-def replay(
-    service: str,
-    stored: StoredOperation,
-    original: store_pb2.OperationRecord,
-    edited: AnyMessage | None,
-    provenance: Provenance,
-    request_id: str,
-) -> Acceptance:
-    """The original once more: same task, queue, priority and labels. Unedited, it shares the original's effects."""
-    record = store_pb2.OperationRecord()
-    record.CopyFrom(original)
-    record.id = new_operation_id()
-    record.root, record.parent = record.id, ""
-    record.request_id = request_id
-    record.replayed_from = operation_name(service, original.id)
-    record.expire_time_us = 0
-    record.principal = provenance.principal
-    record.trace.CopyFrom(trace_of(provenance))
-    record.trace.links.add(trace_id=original.trace.trace_id, span_id=original.trace.send_span_id)
-    if edited is not None:
-        record.request.CopyFrom(edited)
-        record.effect_id = record.id
-    scope = f"{provenance.principal}\0replay/{original.id}\0{request_id}" if request_id else ""
-    return Acceptance(
-        record=record,
-        queue=text(stored, b"q"),
-        priority=number(stored, b"pr"),
-        max_attempts=number(stored, b"max"),
-        keep_success=timedelta(microseconds=number(stored, b"ks")),
-        keep_failure=timedelta(microseconds=number(stored, b"kf")),
-        idempotency_scope=scope,
-    )
-
-
-def in_group(group: str) -> Filter:
-    """The dead letters of a group; of all where it is empty."""
+def in_group(group: str, wanted: Filter) -> Filter:
+    """Those of them that are of a group; all where it is empty."""
     if not group:
-        return Filter(lambda _: True)
-    return Filter(lambda stored: dead_letter_group(stored) == group, [("group", group)])
+        return wanted
+    return Filter(
+        lambda stored: dead_letter_group(stored) == group and wanted.matches(stored),
+        dataclasses.replace(wanted.selection, group=plain(group)),
+    )
 
 
 def not_replayed(wanted: Filter) -> Filter:
     """Those of them that no operation replays."""
     return Filter(
-        lambda stored: b"rep" not in stored and wanted.matches(stored), [*wanted.conditions, ("replayed_by", "")]
+        lambda stored: b"rep" not in stored and wanted.matches(stored),
+        dataclasses.replace(wanted.selection, not_replayed=True),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from externalscaler import externalscaler_pb2_grpc
@@ -17,6 +18,7 @@ from chassis.archivist import Archivist
 from chassis.dead_letters import DeadLetterServicer
 from chassis.event_log import EventLog
 from chassis.events import EventServicer
+from chassis.operation_admin import OperationServicer
 from chassis.operations_rpc import OperationsServicer
 from chassis.scaling import ScalerServicer
 from chassis.span_exporter import SpanExporter
@@ -24,6 +26,7 @@ from chassis.span_sink import sink
 
 if TYPE_CHECKING:
     from chassis.rpc import Gateway
+    from chassis.worker import ServiceApp
 
 Registration = tuple[Callable[[Any, Any], None], Any]
 
@@ -34,11 +37,13 @@ def standard_servicers(gateway: Gateway) -> list[Registration]:
     events = EventLog(store)
     exporter = SpanExporter(app.service, store, events, sink())
     archivist = Archivist(store, gateway.operations.archive, tail=gateway.settings.waybill.tail)
+    letters = DeadLetterServicer(app, gateway.operations)
     gateway.background += [
         events.run,
         exporter.run,
         archivist.run,
         gateway.admission.watch,
+        letters.replays.run,
         lambda: keep_house(gateway),
     ]
     return [
@@ -46,9 +51,19 @@ def standard_servicers(gateway: Gateway) -> list[Registration]:
         (events_pb2_grpc.add_EventServiceServicer_to_server, EventServicer(app.service, events)),
         (admin_pb2_grpc.add_QueueServiceServicer_to_server, QueueServicer(app, store)),
         (admin_pb2_grpc.add_WorkerServiceServicer_to_server, WorkerServicer(app, store)),
-        (admin_pb2_grpc.add_DeadLetterServiceServicer_to_server, DeadLetterServicer(app, gateway.operations)),
+        (admin_pb2_grpc.add_DeadLetterServiceServicer_to_server, letters),
+        (
+            admin_pb2_grpc.add_OperationServiceServicer_to_server,
+            OperationServicer(gateway.operations, archived_within=archived_within(app, gateway.settings.waybill.tail)),
+        ),
         (externalscaler_pb2_grpc.add_ExternalScalerServicer_to_server, ScalerServicer(app, store)),
     ]
+
+
+def archived_within(app: ServiceApp, tail: timedelta) -> timedelta | None:
+    """How far ahead in `finished` what is archived lies; None where a task's operations are kept too briefly for it."""
+    brief = any(task.retention is not None and task.retention <= tail for task in app.operation_tasks.values())
+    return None if brief else tail
 
 
 async def keep_house(gateway: Gateway) -> None:

@@ -3,45 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, NamedTuple
 
-from waybill.operations.v1 import operations_pb2 as ops
-
-from chassis import paging
-from chassis.descriptions import FINAL, StoredOperation, record_of, text
-from chassis.errors import FieldViolation, InvalidArgument
-from chassis.history import Archive, Condition, Position
+from chassis import filters, paging
+from chassis.descriptions import FINAL, StoredOperation
+from chassis.facts import facts_of, matches
+from chassis.history import Archive, Position, Selection
 from chassis.store import AsyncStore
 
 CHUNK: Final = 200
 #: Most operations that one page looks at; a filter that matches little gives short pages with a token.
 SCAN_LIMIT: Final = 5_000
-_TERM: Final = re.compile(
-    r"""\s*(?P<field>[a-z_]+(?:\.[a-z0-9_.-]+)?)\s*=\s*(?:"(?P<quoted>[^"]*)"|(?P<bare>[^\s"]+))\s*"""
-)
-_AND: Final = re.compile(r"AND\s+")
-
-#: As a condition has them.
-_FINAL: Final = frozenset(map(str, FINAL))
+#: After so long a page whose filter matches little in the archive is given as it is.
+PAGE_SECONDS: Final = 0.15
 
 Predicate = Callable[[StoredOperation], bool]
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which operations are wanted. `conditions` are what the archive can choose by; `matches` has the last word."""
+    """Which operations are wanted. The archive chooses by `selection`; `matches` has the last word."""
 
     matches: Predicate
-    conditions: Sequence[Condition] = ()
+    selection: Selection = field(default_factory=Selection)
 
     @property
     def archived(self) -> bool:
-        """Whether the archive may have any: not where a state is asked for that is not final."""
-        return all(value in _FINAL for field, value in self.conditions if field == "state")
+        """Whether the archive may have any: not where only states are asked for that are not final."""
+        return any(filters.may_match(self.selection.expression, state) for state in FINAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,40 +51,46 @@ class _Found(NamedTuple):
     stored: StoredOperation | None
 
 
-def parse_filter(expression: str) -> Filter:
-    """Reads `state = FAILED AND task = "reports.render_report" AND labels.team = sre`; else InvalidArgument.
+class _Stretch(NamedTuple):
+    """All that there is up to `end`; None: to the end of the list. `sparse`: much was looked at, little found."""
 
-    Fields: state, task, queue, request_id, trace_id, parent, labels.<key>.
-    """
-    if not expression.strip():
+    found: list[_Found]
+    end: Position | None
+    sparse: bool
+
+
+def parse_filter(expression: str) -> Filter:
+    """Raises InvalidArgument on the field filter, with the position, for what is none. See docs/filters.md."""
+    wanted = filters.read(expression)
+    if wanted == filters.EVERYTHING:
         return Filter(lambda _: True)
-    parsed = [_term(match) for match in _terms(expression)]
-    predicates = [predicate for _, predicate in parsed]
-    return Filter(
-        lambda stored: all(predicate(stored) for predicate in predicates), [condition for condition, _ in parsed]
-    )
+    return Filter(lambda stored: matches(wanted, facts_of(stored)), Selection(wanted))
 
 
 async def list_page(
     store: AsyncStore, index: str, wanted: Filter, *, size: int, token: str, archive: Archive | None = None
 ) -> Page:
-    """One page of an index (`ops` or `dead`) over both sources. The token names the last operation looked at.
+    """One page of an index (`ops` or `dead`) over both sources. The token names the last position looked at.
 
-    Raises SQLAlchemyError when the archive is out of reach, unless it is not needed: it has nothing that is live.
+    A filter that matches little gives short pages in time. Raises SQLAlchemyError when the archive is out of reach,
+    unless it is not needed: it has nothing that is live.
     """
     archive = archive if wanted.archived else None
     found: list[StoredOperation] = []
-    looked = 0
-    async for position, stored in _scan(_Sources(store, archive, index, wanted.conditions), _position(token)):
-        if stored and wanted.matches(stored):
-            found.append(stored)
-        looked += 1
-        if len(found) == size or looked >= SCAN_LIMIT:
-            return Page(found, paging.encode(position))
+    looked, until = 0, time.monotonic() + PAGE_SECONDS
+    async for stretch in _scan(_Sources(store, archive, index, wanted.selection), _position(token)):
+        for position, stored in stretch.found:
+            if stored and wanted.matches(stored):
+                found.append(stored)
+            looked += 1
+            if len(found) == size or looked >= SCAN_LIMIT:
+                return Page(found, paging.encode(position))
+        if stretch.end and stretch.sparse and time.monotonic() > until:
+            return Page(found, paging.encode(stretch.end))
     return Page(found, "")
 
 
-async def _scan(sources: _Sources, start: Position | None) -> AsyncIterator[_Found]:
+async def _scan(sources: _Sources, start: Position | None) -> AsyncIterator[_Stretch]:
     """What comes after `start`, each once, whatever is added, archived or deleted meanwhile.
 
     Each stretch of positions is read from the store first and from the archive then: what has left the store before
@@ -100,13 +99,12 @@ async def _scan(sources: _Sources, start: Position | None) -> AsyncIterator[_Fou
     last = start
     while True:
         live, live_end = await sources.live(last)
-        kept, kept_end = await sources.archived(last, live_end)
+        kept, kept_end, sparse = await sources.archived(last, live_end)
         end = max(filter(None, (live_end, kept_end)), default=None)
         # Of one position: what the store has, else what the archive has, else that it is gone.
         found = {one.position: one for one in (*live, *kept, *(one for one in live if one.stored))}
-        for position in sorted(found, reverse=True):
-            if end is None or position >= end:
-                yield found[position]
+        positions = [position for position in sorted(found, reverse=True) if end is None or position >= end]
+        yield _Stretch([found[position] for position in positions], end, sparse)
         if end is None:
             return
         last = end
@@ -119,7 +117,7 @@ class _Sources:
     store: AsyncStore
     archive: Archive | None
     index: str
-    conditions: Sequence[Condition]
+    selection: Selection
 
     async def live(self, after: Position | None) -> tuple[list[_Found], Position | None]:
         positions, end = await self._positions(after)
@@ -145,12 +143,13 @@ class _Sources:
             # Of one instant there may be more than a chunk: those are passed by their number.
             offset += CHUNK
 
-    async def archived(self, after: Position | None, until: Position | None) -> tuple[list[_Found], Position | None]:
+    async def archived(self, after: Position | None, until: Position | None) -> _Stretch:
         if self.archive is None:
-            return [], None
-        read = partial(self.archive.page, self.index, self.conditions, after=after, until=until, limit=CHUNK)
-        found = [_Found(position, stored) for position, stored in await asyncio.to_thread(read)]
-        return found, found[-1].position if len(found) == CHUNK else until
+            return _Stretch([], None, sparse=False)
+        read = partial(self.archive.page, self.index, self.selection, after=after, until=until, limit=CHUNK)
+        page = await asyncio.to_thread(read)
+        found = [_Found(position, stored) for position, stored in page.found]
+        return _Stretch(found, page.end or until, sparse=page.end is not None and len(found) < CHUNK)
 
 
 def _position(token: str) -> Position | None:
@@ -158,50 +157,3 @@ def _position(token: str) -> Position | None:
         return None
     instant, operation_id = paging.decode(token, int, str)
     return instant, operation_id
-
-
-def _terms(expression: str) -> Iterator[re.Match[str]]:
-    """`field = value`, joined by AND. Raises InvalidArgument where anything else stands."""
-    position = 0
-    while match := _TERM.match(expression, position):
-        yield match
-        if match.end() == len(expression):
-            return
-        joint = _AND.match(expression, match.end())
-        position = joint.end() if joint else len(expression)
-    rest = expression[position:] or expression
-    raise InvalidArgument([FieldViolation("filter", f"cannot read {rest!r}; expected field = value, joined by AND")])
-
-
-def _term(match: re.Match[str]) -> tuple[Condition, Predicate]:
-    name = match["field"]
-    value = match["quoted"] if match["quoted"] is not None else match["bare"]
-    if name == "state":
-        state = _state(value)
-        return (name, state), lambda stored: stored.get(b"st") == state.encode()
-    if name.startswith("labels."):
-        key = name.removeprefix("labels.")
-        return (name, value), lambda stored: record_of(stored).labels.get(key) == value
-    if name in _FIELDS:
-        read = _FIELDS[name]
-        return (name, value), lambda stored: read(stored) == value
-    known = ", ".join(["state", *_FIELDS, "labels.<key>"])
-    raise InvalidArgument([FieldViolation("filter", f"{name!r} is not a field of operations; known: {known}")])
-
-
-def _state(value: str) -> str:
-    """Its number, as the store writes it."""
-    name = value.upper().removeprefix("OPERATION_STATE_")
-    try:
-        return str(ops.OperationState.Value(f"OPERATION_STATE_{name}"))
-    except ValueError:
-        raise InvalidArgument([FieldViolation("filter", f"{value!r} is not a state")]) from None
-
-
-_FIELDS: Final[dict[str, Callable[[StoredOperation], str]]] = {
-    "task": lambda stored: text(stored, b"task"),
-    "queue": lambda stored: text(stored, b"q"),
-    "request_id": lambda stored: record_of(stored).request_id,
-    "trace_id": lambda stored: text(stored, b"tr").partition("/")[0],
-    "parent": lambda stored: record_of(stored).parent,
-}

@@ -33,6 +33,7 @@ _SHARED: Final = {
     "waybill.admin.v1.QueueService": "service",
     "waybill.admin.v1.WorkerService": "service",
     "waybill.admin.v1.DeadLetterService": "service",
+    "waybill.admin.v1.OperationService": "service",
 }
 
 # Of this hop alone; what begins with `grpc-` is gRPC's own.

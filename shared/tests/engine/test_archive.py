@@ -312,7 +312,8 @@ async def test_a_list_of_what_is_live_needs_no_database(async_store, work, tmp_p
 
     assert await ids("state = RUNNING") == {running}
     assert await ids("task = test.do AND state = QUEUED AND queue = test.q") == set(queued)
-    for expression in ("", "task = test.do", "state = FAILED", "state = SUCCEEDED AND task = test.do"):
+    assert await ids("(state = QUEUED OR state = RUNNING) AND NOT state = RUNNING") == set(queued)
+    for expression in ("", "task = test.do", "NOT state = QUEUED", "state = SUCCEEDED AND task = test.do"):
         with pytest.raises(OperationalError):
             await ids(expression)
 

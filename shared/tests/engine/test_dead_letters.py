@@ -202,3 +202,42 @@ async def test_a_discarded_letter_is_gone_and_its_operation_stays_failed(service
     operation = await operations.get(operation_id)
     assert isinstance(operation, operations_pb2.Operation)
     assert operation.error.message == "it broke"
+
+
+async def test_many_are_discarded_oldest_first(servicer, operations, work):
+    """Of a group, by filter, up to a limit; discarding again goes on with the rest, and none counts twice."""
+    old = work.fail(2, reason="DISK_FULL")
+    new = work.fail(1, reason="DISK_FULL")
+    (labelled,) = work.fail(1, reason="NO_NETWORK", labels={"team": "sre"})
+    (other,) = work.fail(1, reason="NO_NETWORK")
+
+    async def discard(**options):
+        return (await servicer.DiscardDeadLetters(admin_pb2.DiscardDeadLettersRequest(**options), None)).discarded
+
+    assert await discard(group="test.do/DISK_FULL", limit=2) == 2
+    assert {one.operation for one in (await listed(servicer)).dead_letters} == set(map(name, [*new, labelled, other]))
+    assert await discard(group="test.do/DISK_FULL") == 1
+    assert await discard(filter="labels.team = sre") == 1
+    assert [one.operation for one in (await listed(servicer)).dead_letters] == [name(other)]
+    assert [await discard(), await discard()] == [1, 0]
+    assert (await operations.get(old[0])).error.message == "it broke"
+
+
+@pytest.mark.parametrize("limit", [-1, 10_001])
+async def test_bounds_of_a_mass_discard(servicer, limit):
+    """Bad input names the field."""
+    with pytest.raises(InvalidArgument) as refused:
+        await servicer.DiscardDeadLetters(admin_pb2.DiscardDeadLettersRequest(limit=limit), None)
+    assert [violation.field for violation in refused.value.violations] == ["limit"]
+
+
+async def test_dead_letters_are_listed_by_filter(servicer, work):
+    """The filter of ListOperations, together with a group."""
+    work.fail(1, reason="DISK_FULL")
+    (wanted,) = work.fail(1, reason="DISK_FULL", labels={"team": "sre"})
+    work.fail(1, reason="NO_NETWORK", labels={"team": "sre"})
+
+    answer = await listed(servicer, group="test.do/DISK_FULL", filter="labels.team = sre")
+
+    assert [letter.operation for letter in answer.dead_letters] == [name(wanted)]
+    assert answer.total == 3

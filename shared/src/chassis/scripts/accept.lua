@@ -48,7 +48,7 @@ for base = 4, #ARGV, STRIDE do
       redis.call('SADD', P .. 'kids:' .. parent, id)
     end
     if waits then
-      append(fields, 'st', SCHEDULED, 'due', ARGV[base + 6])
+      append(fields, 'st', SCHEDULED, 'due', ARGV[base + 6], 'sch', ARGV[base + 6])
       append(entry, 'due', ARGV[base + 6])
       redis.call('ZADD', P .. 'due', due, id)
     else

@@ -483,6 +483,7 @@ class ListDeadLettersRequest(_message.Message):
     GROUP_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
     service: _builtins.str
     """Empty: the gateway's own service."""
     group: _builtins.str
@@ -490,6 +491,8 @@ class ListDeadLettersRequest(_message.Message):
     page_size: _builtins.int
     """1 to 1,000. 0: 50."""
     page_token: _builtins.str
+    filter: _builtins.str
+    """As of ListOperations. Empty: all."""
     def __init__(
         self,
         *,
@@ -497,10 +500,11 @@ class ListDeadLettersRequest(_message.Message):
         group: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        filter: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "page_size", b"page_size", "page_token", b"page_token", "service", b"service"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "group", b"group", "page_size", b"page_size", "page_token", b"page_token", "service", b"service"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -605,6 +609,8 @@ class ReplayDeadLettersRequest(_message.Message):
     GROUP_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     RATE_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    PAYLOAD_PATCH_FIELD_NUMBER: _builtins.int
     service: _builtins.str
     group: _builtins.str
     """Only this group. Empty: all."""
@@ -612,6 +618,14 @@ class ReplayDeadLettersRequest(_message.Message):
     """At most so many, oldest first. 0: 1,000."""
     rate: _builtins.float
     """Replays that begin per second. 0: no limit."""
+    filter: _builtins.str
+    """As of ListOperations. Empty: all."""
+    @_builtins.property
+    def payload_patch(self) -> _any_pb2.Any:
+        """Fields that are set here replace those of each original's payload; repeated fields and maps as a whole. Absent: the
+        originals run as they are. All that match must have its type.
+        """
+
     def __init__(
         self,
         *,
@@ -619,10 +633,12 @@ class ReplayDeadLettersRequest(_message.Message):
         group: _builtins.str = ...,
         limit: _builtins.int = ...,
         rate: _builtins.float = ...,
+        filter: _builtins.str = ...,
+        payload_patch: _any_pb2.Any | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["payload_patch", b"payload_patch"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "limit", b"limit", "rate", b"rate", "service", b"service"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "group", b"group", "limit", b"limit", "payload_patch", b"payload_patch", "rate", b"rate", "service", b"service"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -685,3 +701,253 @@ class DiscardDeadLetterResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DiscardDeadLetterResponse: _TypeAlias = DiscardDeadLetterResponse  # noqa: Y015
+
+@_typing.final
+class DiscardDeadLettersRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    service: _builtins.str
+    group: _builtins.str
+    """Only this group. Empty: all."""
+    filter: _builtins.str
+    """As of ListOperations. Empty: all."""
+    limit: _builtins.int
+    """At most so many, oldest first. 0: 1,000."""
+    def __init__(
+        self,
+        *,
+        service: _builtins.str = ...,
+        group: _builtins.str = ...,
+        filter: _builtins.str = ...,
+        limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "group", b"group", "limit", b"limit", "service", b"service"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiscardDeadLettersRequest: _TypeAlias = DiscardDeadLettersRequest  # noqa: Y015
+
+@_typing.final
+class DiscardDeadLettersResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DISCARDED_FIELD_NUMBER: _builtins.int
+    discarded: _builtins.int
+    def __init__(
+        self,
+        *,
+        discarded: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["discarded", b"discarded"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiscardDeadLettersResponse: _TypeAlias = DiscardDeadLettersResponse  # noqa: Y015
+
+@_typing.final
+class OperationStats(_message.Message):
+    """Operations of one task that ended in one state within one step."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_TIME_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    WAIT_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    task: _builtins.str
+    state: _operations_pb2.OperationState.ValueType
+    """A final state."""
+    count: _builtins.int
+    attempts: _builtins.int
+    """Attempts together, the first ones included."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """Begin of the step, a whole multiple of its length since the epoch."""
+
+    @_builtins.property
+    def wait(self) -> Global___Latency:
+        """From accept (or schedule_time, where it was later) to the begin of the first attempt. Absent where none has begun."""
+
+    @_builtins.property
+    def total(self) -> Global___Latency:
+        """From accept (or schedule_time, where it was later) to the end."""
+
+    def __init__(
+        self,
+        *,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        task: _builtins.str = ...,
+        state: _operations_pb2.OperationState.ValueType = ...,
+        count: _builtins.int = ...,
+        attempts: _builtins.int = ...,
+        wait: Global___Latency | None = ...,
+        total: Global___Latency | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time", "total", b"total", "wait", b"wait"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "count", b"count", "start_time", b"start_time", "state", b"state", "task", b"task", "total", b"total", "wait", b"wait"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OperationStats: _TypeAlias = OperationStats  # noqa: Y015
+
+@_typing.final
+class Latency(_message.Message):
+    """How long operations of one step took. Quantiles are those of the operations themselves, not estimates."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEAN_FIELD_NUMBER: _builtins.int
+    P50_FIELD_NUMBER: _builtins.int
+    P95_FIELD_NUMBER: _builtins.int
+    MAX_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def mean(self) -> _duration_pb2.Duration: ...
+    @_builtins.property
+    def p50(self) -> _duration_pb2.Duration: ...
+    @_builtins.property
+    def p95(self) -> _duration_pb2.Duration: ...
+    @_builtins.property
+    def max(self) -> _duration_pb2.Duration: ...
+    def __init__(
+        self,
+        *,
+        mean: _duration_pb2.Duration | None = ...,
+        p50: _duration_pb2.Duration | None = ...,
+        p95: _duration_pb2.Duration | None = ...,
+        max: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max", b"max", "mean", b"mean", "p50", b"p50", "p95", b"p95"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max", b"max", "mean", b"mean", "p50", b"p50", "p95", b"p95"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Latency: _TypeAlias = Latency  # noqa: Y015
+
+@_typing.final
+class GetOperationStatsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    service: _builtins.str
+    """Empty: the gateway's own service."""
+    filter: _builtins.str
+    """As of ListOperations. Empty: all that ended."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """By time of end. Absent: an hour before end_time."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Exclusive. Absent: now."""
+
+    @_builtins.property
+    def step(self) -> _duration_pb2.Duration:
+        """A whole number of minutes, at most 1,440 steps between start_time and end_time. Absent: one minute."""
+
+    def __init__(
+        self,
+        *,
+        service: _builtins.str = ...,
+        filter: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        step: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time", "step", b"step"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "filter", b"filter", "service", b"service", "start_time", b"start_time", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetOperationStatsRequest: _TypeAlias = GetOperationStatsRequest  # noqa: Y015
+
+@_typing.final
+class GetOperationStatsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def stats(self) -> _containers.RepeatedCompositeFieldContainer[Global___OperationStats]:
+        """By start_time, task and state; steps in which nothing ended are left out."""
+
+    def __init__(
+        self,
+        *,
+        stats: _abc.Iterable[Global___OperationStats] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["stats", b"stats"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetOperationStatsResponse: _TypeAlias = GetOperationStatsResponse  # noqa: Y015
+
+@_typing.final
+class CancelOperationsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    service: _builtins.str
+    """Empty: the gateway's own service."""
+    filter: _builtins.str
+    """As of ListOperations; what has ended is passed over. Required: an empty filter is refused."""
+    limit: _builtins.int
+    """At most so many, oldest first. 0: 1,000; at most 10,000."""
+    def __init__(
+        self,
+        *,
+        service: _builtins.str = ...,
+        filter: _builtins.str = ...,
+        limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "limit", b"limit", "service", b"service"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelOperationsRequest: _TypeAlias = CancelOperationsRequest  # noqa: Y015
+
+@_typing.final
+class CancelOperationsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CANCELLED_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    cancelled: _builtins.int
+    """Operations that were asked to end, or ended at once because they waited."""
+    more: _builtins.bool
+    """True when more match than limit allowed."""
+    def __init__(
+        self,
+        *,
+        cancelled: _builtins.int = ...,
+        more: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "more", b"more"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelOperationsResponse: _TypeAlias = CancelOperationsResponse  # noqa: Y015

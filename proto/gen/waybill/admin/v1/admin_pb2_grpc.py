@@ -420,6 +420,11 @@ class DeadLetterServiceStub:
                 request_serializer=waybill_dot_admin_dot_v1_dot_admin__pb2.DiscardDeadLetterRequest.SerializeToString,
                 response_deserializer=waybill_dot_admin_dot_v1_dot_admin__pb2.DiscardDeadLetterResponse.FromString,
                 _registered_method=True)
+        self.DiscardDeadLetters = channel.unary_unary(
+                '/waybill.admin.v1.DeadLetterService/DiscardDeadLetters',
+                request_serializer=waybill_dot_admin_dot_v1_dot_admin__pb2.DiscardDeadLettersRequest.SerializeToString,
+                response_deserializer=waybill_dot_admin_dot_v1_dot_admin__pb2.DiscardDeadLettersResponse.FromString,
+                _registered_method=True)
 
 
 class DeadLetterServiceServicer:
@@ -458,6 +463,13 @@ class DeadLetterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DiscardDeadLetters(self, request, context):
+        """Discards those that match.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DeadLetterServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -485,6 +497,11 @@ def add_DeadLetterServiceServicer_to_server(servicer, server):
                     servicer.DiscardDeadLetter,
                     request_deserializer=waybill_dot_admin_dot_v1_dot_admin__pb2.DiscardDeadLetterRequest.FromString,
                     response_serializer=waybill_dot_admin_dot_v1_dot_admin__pb2.DiscardDeadLetterResponse.SerializeToString,
+            ),
+            'DiscardDeadLetters': grpc.unary_unary_rpc_method_handler(
+                    servicer.DiscardDeadLetters,
+                    request_deserializer=waybill_dot_admin_dot_v1_dot_admin__pb2.DiscardDeadLettersRequest.FromString,
+                    response_serializer=waybill_dot_admin_dot_v1_dot_admin__pb2.DiscardDeadLettersResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -622,6 +639,151 @@ class DeadLetterService:
             '/waybill.admin.v1.DeadLetterService/DiscardDeadLetter',
             waybill_dot_admin_dot_v1_dot_admin__pb2.DiscardDeadLetterRequest.SerializeToString,
             waybill_dot_admin_dot_v1_dot_admin__pb2.DiscardDeadLetterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DiscardDeadLetters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/waybill.admin.v1.DeadLetterService/DiscardDeadLetters',
+            waybill_dot_admin_dot_v1_dot_admin__pb2.DiscardDeadLettersRequest.SerializeToString,
+            waybill_dot_admin_dot_v1_dot_admin__pb2.DiscardDeadLettersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
+class OperationServiceStub:
+    """What concerns many operations of a service at once.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.GetOperationStats = channel.unary_unary(
+                '/waybill.admin.v1.OperationService/GetOperationStats',
+                request_serializer=waybill_dot_admin_dot_v1_dot_admin__pb2.GetOperationStatsRequest.SerializeToString,
+                response_deserializer=waybill_dot_admin_dot_v1_dot_admin__pb2.GetOperationStatsResponse.FromString,
+                _registered_method=True)
+        self.CancelOperations = channel.unary_unary(
+                '/waybill.admin.v1.OperationService/CancelOperations',
+                request_serializer=waybill_dot_admin_dot_v1_dot_admin__pb2.CancelOperationsRequest.SerializeToString,
+                response_deserializer=waybill_dot_admin_dot_v1_dot_admin__pb2.CancelOperationsResponse.FromString,
+                _registered_method=True)
+
+
+class OperationServiceServicer:
+    """What concerns many operations of a service at once.
+    """
+
+    def GetOperationStats(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelOperations(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_OperationServiceServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'GetOperationStats': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetOperationStats,
+                    request_deserializer=waybill_dot_admin_dot_v1_dot_admin__pb2.GetOperationStatsRequest.FromString,
+                    response_serializer=waybill_dot_admin_dot_v1_dot_admin__pb2.GetOperationStatsResponse.SerializeToString,
+            ),
+            'CancelOperations': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelOperations,
+                    request_deserializer=waybill_dot_admin_dot_v1_dot_admin__pb2.CancelOperationsRequest.FromString,
+                    response_serializer=waybill_dot_admin_dot_v1_dot_admin__pb2.CancelOperationsResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'waybill.admin.v1.OperationService', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('waybill.admin.v1.OperationService', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class OperationService:
+    """What concerns many operations of a service at once.
+    """
+
+    @staticmethod
+    def GetOperationStats(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/waybill.admin.v1.OperationService/GetOperationStats',
+            waybill_dot_admin_dot_v1_dot_admin__pb2.GetOperationStatsRequest.SerializeToString,
+            waybill_dot_admin_dot_v1_dot_admin__pb2.GetOperationStatsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelOperations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/waybill.admin.v1.OperationService/CancelOperations',
+            waybill_dot_admin_dot_v1_dot_admin__pb2.CancelOperationsRequest.SerializeToString,
+            waybill_dot_admin_dot_v1_dot_admin__pb2.CancelOperationsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -132,6 +132,8 @@ class DeadLetterServiceStub:
     """Replays those that match and have not been replayed yet."""
     DiscardDeadLetter: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DiscardDeadLetterRequest, _admin_pb2.DiscardDeadLetterResponse]
     """Takes it off the dead letters. The operation stays FAILED."""
+    DiscardDeadLetters: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DiscardDeadLettersRequest, _admin_pb2.DiscardDeadLettersResponse]
+    """Discards those that match."""
 
 @_typing.type_check_only
 class DeadLetterServiceAsyncStub(DeadLetterServiceStub):
@@ -144,6 +146,8 @@ class DeadLetterServiceAsyncStub(DeadLetterServiceStub):
     """Replays those that match and have not been replayed yet."""
     DiscardDeadLetter: _aio.UnaryUnaryMultiCallable[_admin_pb2.DiscardDeadLetterRequest, _admin_pb2.DiscardDeadLetterResponse]  # type: ignore[assignment]
     """Takes it off the dead letters. The operation stays FAILED."""
+    DiscardDeadLetters: _aio.UnaryUnaryMultiCallable[_admin_pb2.DiscardDeadLettersRequest, _admin_pb2.DiscardDeadLettersResponse]  # type: ignore[assignment]
+    """Discards those that match."""
 
 class DeadLetterServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -184,4 +188,49 @@ class DeadLetterServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_admin_pb2.DiscardDeadLetterResponse, _abc.Awaitable[_admin_pb2.DiscardDeadLetterResponse]]:
         """Takes it off the dead letters. The operation stays FAILED."""
 
+    @_abc_1.abstractmethod
+    def DiscardDeadLetters(
+        self,
+        request: _admin_pb2.DiscardDeadLettersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.DiscardDeadLettersResponse, _abc.Awaitable[_admin_pb2.DiscardDeadLettersResponse]]:
+        """Discards those that match."""
+
 def add_DeadLetterServiceServicer_to_server(servicer: DeadLetterServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
+class OperationServiceStub:
+    """What concerns many operations of a service at once."""
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> OperationServiceAsyncStub: ...
+    GetOperationStats: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetOperationStatsRequest, _admin_pb2.GetOperationStatsResponse]
+    CancelOperations: _grpc.UnaryUnaryMultiCallable[_admin_pb2.CancelOperationsRequest, _admin_pb2.CancelOperationsResponse]
+
+@_typing.type_check_only
+class OperationServiceAsyncStub(OperationServiceStub):
+    """What concerns many operations of a service at once."""
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    GetOperationStats: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetOperationStatsRequest, _admin_pb2.GetOperationStatsResponse]  # type: ignore[assignment]
+    CancelOperations: _aio.UnaryUnaryMultiCallable[_admin_pb2.CancelOperationsRequest, _admin_pb2.CancelOperationsResponse]  # type: ignore[assignment]
+
+class OperationServiceServicer(metaclass=_abc_1.ABCMeta):
+    """What concerns many operations of a service at once."""
+
+    @_abc_1.abstractmethod
+    def GetOperationStats(
+        self,
+        request: _admin_pb2.GetOperationStatsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.GetOperationStatsResponse, _abc.Awaitable[_admin_pb2.GetOperationStatsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def CancelOperations(
+        self,
+        request: _admin_pb2.CancelOperationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.CancelOperationsResponse, _abc.Awaitable[_admin_pb2.CancelOperationsResponse]]: ...
+
+def add_OperationServiceServicer_to_server(servicer: OperationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
