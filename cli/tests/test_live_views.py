@@ -40,7 +40,7 @@ def test_a_bar_moves_with_the_progress_and_gives_way_to_a_line_at_the_end():
     assert "RUNNING" in moving
     assert "40 %" in moving
     assert "drawing [charts]" in moving
-    assert "FAILED  reports.render_report  attempt 1/5  no such metric" in console.file.getvalue()
+    assert "FAILED       reports.render_report  attempt 1/5  no such metric" in console.file.getvalue()
     assert view._bars == {}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -45,7 +45,7 @@ def screen(sample: Sample, activity: Activity, now: float, height: int) -> Rende
         _throughput(sample, activity, now),
         Text(_curve(activity.curve(now)), style="green"),
         _states(sample, activity, now),
-        *(Text(f"{service}: {error.code.name}: {error.message}", "red") for service, error in sample.problems.items()),
+        *_problems(sample.problems),
         Text(),
         _table(out.QUEUE_HEADINGS, [out.queue_row(each) for each in queues[:shown_queues]], len(queues)),
         Text(),
@@ -85,7 +85,7 @@ def _states(sample: Sample, activity: Activity, now: float) -> Text:
     minute = activity.last_minute(now)
     text = Text()
     for name, count, style in (
-        ("waiting for their time", sum(each.waiting for each in sample.queues), out.style_of(State.SCHEDULED)),
+        ("SCHEDULED or RETRYING", sum(each.waiting for each in sample.queues), out.style_of(State.SCHEDULED)),
         (State.QUEUED, sum(each.depth for each in sample.queues), out.style_of(State.QUEUED)),
         (State.RUNNING, sum(each.in_flight for each in sample.queues), out.style_of(State.RUNNING)),
     ):
@@ -95,6 +95,15 @@ def _states(sample: Sample, activity: Activity, now: float) -> Text:
         text.append(f"{minute[state.lower()]} ", style="bold").append(f"{state}   ", style=out.style_of(state))
     text.append(f"{minute['retried']} ", style="bold").append("retried", style=out.style_of(State.RETRYING))
     return text
+
+
+def _problems(problems: Mapping[str, WaybillError]) -> Iterator[Text]:
+    """A line for each; services that say the same, as where the gateway itself is away, share one."""
+    services: dict[str, list[str]] = {}
+    for service, error in problems.items():
+        services.setdefault(f"{error.code.name}: {error.message}", []).append(service)
+    for said, names in services.items():
+        yield _fitted(Text(f"{', '.join(names)}: {said}", style="red"))
 
 
 def _shares(queues: int, workers: int, rows: int) -> tuple[int, int]:

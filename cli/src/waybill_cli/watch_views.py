@@ -15,6 +15,7 @@ from waybill_cli.output import Output, state_text
 
 #: Bars at once; of more, those that have not moved for longest give way.
 MAX_BARS = 16
+_STATE_WIDTH = max(map(len, State))
 
 
 class WatchView(Protocol):
@@ -90,15 +91,13 @@ class _StateColumn(ProgressColumn):
     max_refresh = None
 
     def render(self, task: Task) -> Text:
-        text = state_text(State(task.fields["state"]))
-        text.pad_right(max(0, 9 - len(text)))
-        return text
+        return _padded(State(task.fields["state"]))
 
 
 def change_text(change: Change) -> Text:
     """Clock, name, what happened, state, task and attempt, progress or error."""
     text = Text(f"{change.time.astimezone():%H:%M:%S} {change.operation}  {change.kind:<11}")
-    text.append(state_text(change.state))
+    text.append(_padded(change.state))
     text.append(f"  {change.task}  attempt {change.attempt}/{change.max_attempts}", style="dim")
     if change.progress:
         text.append(f"  {change.progress.percent} % {change.progress.message}".rstrip())
@@ -126,6 +125,12 @@ def change_json(change: Change) -> dict[str, object]:
         told["progress"] = {"percent": change.progress.percent, "message": change.progress.message}
     optional = {"cursor", "worker", "error_message"}
     return {key: value for key, value in told.items() if value != "" or key not in optional}
+
+
+def _padded(state: State) -> Text:
+    text = state_text(state)
+    text.pad_right(max(0, _STATE_WIDTH - len(text)))
+    return text
 
 
 def _detail(change: Change) -> str:
