@@ -3,7 +3,7 @@
 PYTHON ?=
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
-SUITES := $(wildcard shared/tests services/*/tests cli/tests tests)
+SUITES := $(wildcard shared/tests services/*/tests cli/tests client/tests tests)
 DISTRIBUTIONS := $(wildcard */pyproject.toml services/*/pyproject.toml)
 
 # Overridable: PYTEST_ARGS='-k lease -x', JOBS=1.

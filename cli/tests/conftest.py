@@ -63,8 +63,12 @@ class FakeGateway(
     admin_pb2_grpc.QueueServiceServicer,
     admin_pb2_grpc.WorkerServiceServicer,
     admin_pb2_grpc.DeadLetterServiceServicer,
+    admin_pb2_grpc.OperationServiceServicer,
 ):
-    """Serves reports alone; metrics is unavailable, notify has no route. `asked` holds every request."""
+    """Serves reports alone; metrics is unavailable, notify has no route. `asked` holds every request.
+
+    Admin methods answer as admin.proto says, from memory.
+    """
 
     NAME = NAME
     an_operation = staticmethod(an_operation)
@@ -83,6 +87,7 @@ class FakeGateway(
             admin_pb2_grpc.add_QueueServiceServicer_to_server,
             admin_pb2_grpc.add_WorkerServiceServicer_to_server,
             admin_pb2_grpc.add_DeadLetterServiceServicer_to_server,
+            admin_pb2_grpc.add_OperationServiceServicer_to_server,
         ):
             add(self, self._server)
         self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
@@ -148,11 +153,63 @@ class FakeGateway(
         worker = admin_pb2.Worker(name="reports@host:7", pid=7, pool="prefork", concurrency=2, memory_bytes=1 << 20)
         return admin_pb2.ListWorkersResponse(workers=[worker])
 
+    def PauseQueue(self, request, context):
+        self.asked.append(request)
+        return admin_pb2.Queue(name=request.queue, depth=3, paused=True)
+
+    def ResumeQueue(self, request, context):
+        self.asked.append(request)
+        return admin_pb2.Queue(name=request.queue, depth=3)
+
+    def PurgeQueue(self, request, context):
+        self.asked.append(request)
+        return admin_pb2.PurgeQueueResponse(cancelled=3)
+
+    def SetConcurrency(self, request, context):
+        self.asked.append(request)
+        return admin_pb2.Worker(name=request.worker, concurrency=request.concurrency)
+
+    def DrainWorker(self, request, context):
+        self.asked.append(request)
+        return admin_pb2.Worker(name=request.worker, draining=True, operations=[NAME])
+
+    def CancelOperations(self, request, context):
+        self.asked.append(request)
+        self._only_reports(request.service, context)
+        return admin_pb2.CancelOperationsResponse(cancelled=4, more=True)
+
+    def GetOperationStats(self, request, context):
+        self.asked.append(request)
+        self._only_reports(request.service, context)
+        ended = admin_pb2.OperationStats(
+            task="reports.render_report", state="OPERATION_STATE_FAILED", count=2, attempts=9
+        )
+        ended.start_time.FromSeconds(1_700_000_040)
+        ended.total.p95.FromMilliseconds(1_500)
+        return admin_pb2.GetOperationStatsResponse(stats=[ended])
+
+    def GetDeadLetter(self, request, context):
+        letter = admin_pb2.DeadLetter(operation=request.operation, task="reports.render_report")
+        letter.request.Pack(reports_pb2.RenderReportRequest(template_id="standard", title="Broken", facts={"a": "1"}))
+        return letter
+
+    def ReplayDeadLetters(self, request, context):
+        self.asked.append(request)
+        self._only_reports(request.service, context)
+        names = [f"operations/reports/replay-{number}" for number in range(2)]
+        return admin_pb2.ReplayDeadLettersResponse(operations=[an_operation("QUEUED", name=name) for name in names])
+
+    def DiscardDeadLetters(self, request, context):
+        self.asked.append(request)
+        self._only_reports(request.service, context)
+        return admin_pb2.DiscardDeadLettersResponse(discarded=5)
+
     def ListDeadLetters(self, request, context):
         self._only_reports(request.service, context)
         letter = admin_pb2.DeadLetter(operation=NAME, task="reports.render_report", attempts=5)
         letter.error.message = "no such metric"
-        return admin_pb2.ListDeadLettersResponse(dead_letters=[letter], total=1)
+        group = admin_pb2.DeadLetterGroup(group="reports.render_report/NO_METRIC", count=1)
+        return admin_pb2.ListDeadLettersResponse(dead_letters=[letter], groups=[group], total=1)
 
     def ReplayDeadLetter(self, request, context):
         self.asked.append(request)

@@ -30,7 +30,11 @@ def test_submit_sends_the_request_and_prints_the_operation(waybill, gateway):
     result = waybill("submit", "reports", "render-report", json.dumps(A_REPORT))
 
     assert (result.exit_code, result.stdout) == (0, f"{NAME}  SUCCEEDED\n")
-    assert gateway.asked == [json_format.ParseDict(A_REPORT, reports_pb2.RenderReportRequest())]
+    (asked,) = gateway.asked
+    assert asked.request_id
+    assert asked == json_format.ParseDict(
+        {**A_REPORT, "request_id": asked.request_id}, reports_pb2.RenderReportRequest()
+    )
 
 
 def test_submit_reads_standard_input(waybill, gateway):
@@ -182,7 +186,8 @@ def test_watch_goes_on_after_a_broken_stream_from_its_cursor(waybill, gateway):
     result = waybill("watch", "--service", "reports", "--json")
 
     lines = [json.loads(line) for line in result.stdout.splitlines()]
-    assert [line["type"].rpartition(".")[2] for line in lines] == ["began", "succeeded"]
+    assert [line.get("kind") for line in lines] == ["began", "succeeded", None]
+    assert lines[-1] == {"error": {"code": "OUT_OF_RANGE", "message": "no more", "reason": "OUT_OF_RANGE"}}
     assert [request.cursor for request in gateway.asked] == ["", "after began", "after succeeded"]
     assert result.exit_code == 1
 
@@ -192,7 +197,8 @@ def test_watch_of_one_operation_ends_with_it(waybill):
     result = waybill("watch", NAME, "--json")
 
     assert result.exit_code == 0
-    assert json.loads(result.stdout[result.stdout.rindex('{\n  "name"') :])["name"] == NAME
+    first, last = (json.loads(line) for line in result.stdout.splitlines())
+    assert (first["kind"], first["state"], last["name"]) == ("snapshot", "SUCCEEDED", NAME)
 
 
 def test_a_trace_is_asked_of_its_receiver(waybill, gateway):

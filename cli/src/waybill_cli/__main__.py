@@ -11,9 +11,11 @@ import click
 from chassis.settings import SettingsError
 
 from waybill_cli import settings, up
-from waybill_cli.commands import admin, operations, trace
+from waybill_cli.commands import dead_letters, operations, queues, top, trace, watch, workers
+from waybill_cli.completion import completion
 from waybill_cli.demo import command as demo
 from waybill_cli.demo.site import new_folder
+from waybill_cli.failures import EXIT_CODES
 from waybill_cli.plan import PlanError, make_plan
 from waybill_cli.supervisor import StackError
 from waybill_cli.terminal import fitting_console
@@ -22,7 +24,7 @@ from waybill_cli.views import JsonView, LineView, LiveView, StackView
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_CODES)
 @click.version_option(package_name="waybill-cli")
 def main() -> None:
     """Celery work behind gRPC: start a stack, hand it work, follow it."""
@@ -98,11 +100,13 @@ def _pair(item: str) -> tuple[str, str]:
 for _command in (
     operations.submit,
     operations.operations,
-    operations.watch,
-    admin.queues,
-    admin.workers,
-    admin.dead_letters,
+    watch.watch,
+    top.top,
+    queues.queues,
+    workers.workers,
+    dead_letters.dead_letters,
     trace.trace,
+    completion,
 ):
     main.add_command(_command)
 

@@ -1,25 +1,26 @@
-"""What went wrong, in words, and the exit code that says so to a script."""
+"""What went wrong, in words and as JSON, and the exit code that says so to a script."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import grpc
-from chassis import statuses
-from google.rpc import status_pb2
-from waybill.operations.v1 import operations_pb2
+from waybill_client import State, WaybillError, errors
 
 EXIT_REFUSED = 1
 EXIT_USAGE = 2
 EXIT_NOT_FOUND = 3
 EXIT_UNAVAILABLE = 4
-# `wait` and `submit --wait`: how the operation ended.
+# `wait`, `watch NAME` and `submit --wait`: how the operation ended.
 EXIT_FAILED = 10
 EXIT_CANCELLED = 11
 EXIT_EXPIRED = 12
 EXIT_NOT_DONE = 13
+EXIT_INTERRUPTED = 130
 
 EXIT_CODES = """\
-Exit codes: 0 done; 1 refused; 2 wrong usage or invalid argument; 3 not found; 4 unavailable. Of an operation
-that was waited for: 10 FAILED, 11 CANCELLED, 12 EXPIRED, 13 not done in time."""
+Exit codes: 0 done; 1 refused; 2 wrong usage or invalid argument; 3 not found; 4 unavailable, or no answer in time;
+130 interrupted. Of an operation that was waited for: 10 FAILED, 11 CANCELLED, 12 EXPIRED, 13 not done in time."""
 
 _BY_CODE = {
     grpc.StatusCode.INVALID_ARGUMENT: EXIT_USAGE,
@@ -28,34 +29,44 @@ _BY_CODE = {
     grpc.StatusCode.DEADLINE_EXCEEDED: EXIT_UNAVAILABLE,
 }
 _BY_STATE = {
-    operations_pb2.OPERATION_STATE_SUCCEEDED: 0,
-    operations_pb2.OPERATION_STATE_FAILED: EXIT_FAILED,
-    operations_pb2.OPERATION_STATE_CANCELLED: EXIT_CANCELLED,
-    operations_pb2.OPERATION_STATE_EXPIRED: EXIT_EXPIRED,
+    State.SUCCEEDED: 0,
+    State.FAILED: EXIT_FAILED,
+    State.CANCELLED: EXIT_CANCELLED,
+    State.EXPIRED: EXIT_EXPIRED,
 }
 
 
-def exit_code_of_call(error: grpc.RpcError) -> int:
+def exit_code_of_call(error: WaybillError) -> int:
     """Of a call that was not answered."""
-    return _BY_CODE.get(error.code(), EXIT_REFUSED)
+    return _BY_CODE.get(error.code, EXIT_REFUSED)
 
 
-def exit_code_of_state(state: operations_pb2.OperationState.ValueType) -> int:
+def exit_code_of_state(state: State) -> int:
     """Of an operation that was waited for."""
     return _BY_STATE.get(state, EXIT_NOT_DONE)
 
 
-def call_text(error: grpc.RpcError) -> str:
+def call_text(error: WaybillError | grpc.RpcError) -> str:
     """Code, message and reason; every field violation on a line of its own; when to come again."""
-    return status_text(statuses.rpc_status(error))
-
-
-def status_text(status: status_pb2.Status) -> str:
-    """As `call_text`, of a Status."""
-    code = statuses.status_code(status).name
-    reason = statuses.reason_of(status)
-    lines = [f"{code}: {status.message}" + (f" ({reason})" if reason != code else "")]
-    lines += [f"  {v.field or 'request'}: {v.description}" for v in statuses.violations_of(status)]
-    if (delay := statuses.retry_delay(status)) is not None:
-        lines.append(f"  try again in {delay.total_seconds():g} s")
+    if isinstance(error, grpc.RpcError):
+        error = errors.from_call(error)
+    code = error.code.name
+    lines = [f"{code}: {error.message}" + (f" ({error.reason})" if error.reason != code else "")]
+    lines += [f"  {each.field or 'request'}: {each.description}" for each in error.violations]
+    if error.retry_after is not None:
+        lines.append(f"  try again in {error.retry_after.total_seconds():g} s")
     return "\n".join(lines)
+
+
+def call_json(error: WaybillError) -> dict[str, Any]:
+    """The same for programs; what the server did not say is left out."""
+    said = {
+        "code": error.code.name,
+        "message": error.message,
+        "reason": error.reason,
+        "domain": error.domain,
+        "metadata": error.metadata,
+        "violations": [{"field": each.field, "description": each.description} for each in error.violations],
+        "retry_after_seconds": error.retry_after.total_seconds() if error.retry_after is not None else None,
+    }
+    return {key: value for key, value in said.items() if value not in ("", {}, [], None)}

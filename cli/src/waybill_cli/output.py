@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from google.longrunning import operations_pb2
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
@@ -16,22 +15,22 @@ from rich.table import Table
 from rich.text import Text
 from waybill.admin.v1 import admin_pb2
 from waybill.operations.v1 import operations_pb2 as waybill_pb2
+from waybill_client import State, contracts
+from waybill_client.views import OperationView
 
-from waybill_cli import contracts
-from waybill_cli.client import metadata_of
-from waybill_cli.failures import status_text
+from waybill_cli.failures import call_text
 from waybill_cli.terminal import fitting_console
 from waybill_cli.trace_tree import duration_text
 
 _STATE_STYLES = {
-    "SCHEDULED": "blue",
-    "QUEUED": "cyan",
-    "RUNNING": "yellow",
-    "RETRYING": "magenta",
-    "SUCCEEDED": "green",
-    "FAILED": "bold red",
-    "CANCELLED": "dim",
-    "EXPIRED": "dim red",
+    State.SCHEDULED: "blue",
+    State.QUEUED: "cyan",
+    State.RUNNING: "yellow",
+    State.RETRYING: "magenta",
+    State.SUCCEEDED: "green",
+    State.FAILED: "bold red",
+    State.CANCELLED: "dim",
+    State.EXPIRED: "dim red",
 }
 
 
@@ -58,6 +57,10 @@ class Output:
         """Any message, as JSON either way: there is nothing shorter to say of an unknown type."""
         self.json(contracts.to_json(message))
 
+    def message_line(self, message: Message) -> None:
+        """A message as one line of JSON."""
+        self.json_line(contracts.to_json(message))
+
     def table(self, headings: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:
         table = Table(box=None, pad_edge=False, header_style="dim")
         for number, heading in enumerate(headings):
@@ -70,12 +73,12 @@ class Output:
 OPERATION_HEADINGS = ("operation", "state", "task", "queue", "attempt", "progress", "age")
 
 
-def operation_row(operation: operations_pb2.Operation, now: datetime) -> Sequence[str | Text]:
+def operation_row(operation: OperationView, now: datetime) -> Sequence[str | Text]:
     """One line under OPERATION_HEADINGS."""
-    metadata = metadata_of(operation)
+    metadata = operation.metadata
     return (
         operation.name,
-        state_text(metadata.state),
+        state_text(operation.state),
         metadata.task,
         metadata.queue,
         f"{metadata.attempt}/{metadata.max_attempts}",
@@ -84,10 +87,10 @@ def operation_row(operation: operations_pb2.Operation, now: datetime) -> Sequenc
     )
 
 
-def operation_text(operation: operations_pb2.Operation) -> Text:
+def operation_text(operation: OperationView) -> Text:
     """One operation with its attempts and how it ended."""
-    metadata = metadata_of(operation)
-    text = Text(f"{operation.name}  ").append(state_text(metadata.state)).append(f"  {metadata.task}\n")
+    metadata = operation.metadata
+    text = Text(f"{operation.name}  ").append(state_text(operation.state)).append(f"  {metadata.task}\n")
     facts = {
         "queue": metadata.queue,
         "created": time_text(metadata.create_time) if metadata.HasField("create_time") else "",
@@ -104,15 +107,19 @@ def operation_text(operation: operations_pb2.Operation) -> Text:
             text.append(f"  {key:<12}", style="dim").append(f"{value}\n")
     for attempt in metadata.attempts:
         text.append(f"  attempt {attempt.number:<4}", style="dim").append(f"{_attempt_text(attempt)}\n")
-    if operation.HasField("error"):
-        text.append(f"  {status_text(operation.error)}\n", style="red")
+    if operation.error is not None:
+        text.append(f"  {call_text(operation.error)}\n", style="red")
     return text
 
 
-def state_text(state: waybill_pb2.OperationState.ValueType) -> Text:
+def state_text(state: State) -> Text:
     """`RUNNING`, coloured."""
-    name = waybill_pb2.OperationState.Name(state).removeprefix("OPERATION_STATE_")
-    return Text(name, style=_STATE_STYLES.get(name, ""))
+    return Text(state, style=style_of(state))
+
+
+def style_of(state: State) -> str:
+    """The colour of a state."""
+    return _STATE_STYLES.get(state, "")
 
 
 def progress_text(metadata: waybill_pb2.OperationMetadata) -> str:
@@ -169,6 +176,22 @@ def dead_letter_row(letter: admin_pb2.DeadLetter, now: datetime) -> Sequence[str
         Text(letter.error.message, style="red"),
         age_text(letter.end_time, now),
         f"replayed by {letter.replayed_by}" if letter.replayed_by else "",
+    )
+
+
+STATS_HEADINGS = ("from", "task", "state", "count", "attempts", "wait p50", "wait p95", "total p50", "total p95")
+
+
+def stats_row(stats: admin_pb2.OperationStats) -> Sequence[str | Text]:
+    """One line under STATS_HEADINGS."""
+    return (
+        f"{stats.start_time.ToDatetime(UTC).astimezone():%Y-%m-%d %H:%M}",
+        stats.task,
+        state_text(State.of(stats.state)),
+        str(stats.count),
+        str(stats.attempts),
+        *(duration_text(each.ToTimedelta()) for each in (stats.wait.p50, stats.wait.p95)),
+        *(duration_text(each.ToTimedelta()) for each in (stats.total.p50, stats.total.p95)),
     )
 
 

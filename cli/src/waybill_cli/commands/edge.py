@@ -10,20 +10,24 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-import grpc
-from chassis import statuses
+from waybill_client import JsonError, MethodError, Tls, WaybillError, aio
 
-from waybill_cli import contracts
-from waybill_cli.client import Gateway, Tls
-from waybill_cli.contracts import JsonError, MethodError
-from waybill_cli.failures import EXIT_UNAVAILABLE, EXIT_USAGE, call_text, exit_code_of_call
+from waybill_cli.completion import complete_service, domain_services
+from waybill_cli.failures import (
+    EXIT_INTERRUPTED,
+    EXIT_UNAVAILABLE,
+    EXIT_USAGE,
+    call_json,
+    call_text,
+    exit_code_of_call,
+)
 from waybill_cli.output import Output
 from waybill_cli.settings import DEFAULT_GATEWAY
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 # A gateway's reason for a service that its routes do not name.
-_UNKNOWN_SERVICE = "UNKNOWN_SERVICE"
+UNKNOWN_SERVICE = "UNKNOWN_SERVICE"
 
 # Returns the exit code; None for 0.
 Command = Callable[..., Coroutine[Any, Any, int | None]]
@@ -52,11 +56,16 @@ _CA = _tls_option("ca", "the authority to trust")
 _CERT = _tls_option("cert", "the certificate to show")
 _KEY = _tls_option("key", "its key")
 JSON = click.option("--json", "as_json", is_flag=True, help="JSON, in the fields of the contracts.")
-SERVICE = click.option("--service", multiple=True, metavar="NAME", help="Only this service; repeatable.")
+SERVICE = click.option(
+    "--service", multiple=True, metavar="NAME", help="Only this service; repeatable.", shell_complete=complete_service
+)
 
 
-def over_a_gateway(command: Command) -> Callable[..., None]:
-    """Give a coroutine `gateway` and `output`, and turn its errors into text and exit codes."""
+def over_a_gateway(command: Command, *, announce: bool = True) -> Callable[..., None]:
+    """Give a coroutine `gateway` and `output`, and turn its errors into text and exit codes.
+
+    `announce`: say on standard error when the gateway is away and is waited for.
+    """
 
     @_GATEWAY
     @_CA
@@ -74,12 +83,16 @@ def over_a_gateway(command: Command) -> Callable[..., None]:
         **kwargs: Any,
     ) -> None:
         tls = _tls(ca_file, cert_file, key_file)
+        output = Output(as_json)
+
+        def away(error: WaybillError) -> None:
+            click.echo(f"{address}: {call_text(error)}; waiting for it", err=True)
 
         async def call() -> int | None:
-            async with Gateway(address, tls) as gateway:
-                return await command(*args, gateway=gateway, output=Output(as_json), **kwargs)
+            async with aio.connect(address, tls=tls, on_outage=away if announce else None) as gateway:
+                return await command(*args, gateway=gateway, output=output, **kwargs)
 
-        sys.exit(carry_out(call(), address))
+        sys.exit(carry_out(call(), address, output))
 
     return run
 
@@ -93,40 +106,91 @@ def _tls(ca_file: Path | None, cert_file: Path | None, key_file: Path | None) ->
 
 
 class Answers(dict[str, T]):
-    """What each service answered; the exit code says whether one is missing."""
+    """What each service answered, and why one did not."""
 
-    exit_code = 0
+    def __init__(self) -> None:
+        super().__init__()
+        self.problems: dict[str, WaybillError] = {}
+
+    @property
+    def exit_code(self) -> int:
+        return EXIT_UNAVAILABLE if self.problems else 0
+
+    def document(self, facts: dict[str, Any]) -> dict[str, Any]:
+        """The JSON of a command that asked several services: `unavailable` names those that did not answer."""
+        missing = {service: call_json(error) for service, error in self.problems.items()}
+        return {**facts, "unavailable": missing} if missing else facts
 
 
 async def each_service(services: Iterable[str], ask: Callable[[str], Awaitable[T]]) -> Answers[T]:
     """Ask these services, or all that the gateway knows; one that is down is named on standard error and left out."""
-    answers: Answers[T] = Answers()
     named = tuple(services)
-    for service in named or contracts.services():
-        try:
-            answers[service] = await ask(service)
-        except grpc.aio.AioRpcError as error:
-            if not named and statuses.reason_of(statuses.rpc_status(error)) == _UNKNOWN_SERVICE:
+    asked = named or domain_services()
+    results = await asyncio.gather(*(ask(service) for service in asked), return_exceptions=True)
+    answers: Answers[T] = Answers()
+    for service, result in zip(asked, results, strict=True):
+        if not isinstance(result, BaseException):
+            answers[service] = result
+        elif not isinstance(result, WaybillError) or exit_code_of_call(result) != EXIT_UNAVAILABLE:
+            if isinstance(result, WaybillError) and result.reason == UNKNOWN_SERVICE and not named:
                 continue
-            if error.code() is not grpc.StatusCode.UNAVAILABLE:
-                raise
-            answers.exit_code = EXIT_UNAVAILABLE
-            click.echo(f"{service}: {call_text(error)}", err=True)
+            raise result
+        else:
+            answers.problems[service] = result
+            click.echo(f"{service}: {call_text(result)}", err=True)
     return answers
 
 
-def carry_out(call: Coroutine[Any, Any, int | None], address: str) -> int:
-    """Run it; what goes wrong is written to standard error and becomes the exit code."""
+def carry_out(call: Coroutine[Any, Any, int | None], address: str, output: Output) -> int:
+    """Run it; what goes wrong is written to standard error, with --json to standard output, and is the exit code."""
     try:
         return asyncio.run(call) or 0
-    except grpc.RpcError as error:
+    except WaybillError as error:
+        if output.as_json:
+            output.json_line({"error": call_json(error)})
         return _failed(f"{address}: {call_text(error)}", exit_code_of_call(error))
     except (MethodError, JsonError) as error:
         return _failed(str(error), EXIT_USAGE)
     except KeyboardInterrupt:
-        return 130
+        return EXIT_INTERRUPTED
 
 
 def _failed(text: str, code: int) -> int:
     click.echo(text, err=True)
     return code
+
+
+def service_of(operation: str) -> str:
+    """`reports` of `operations/reports/0190...`; wrong usage otherwise."""
+    parts = operation.split("/")
+    if len(parts) != 3 or parts[0] != "operations" or not all(parts):  # noqa: PLR2004 - operations/SERVICE/ID
+        raise click.UsageError(f"{operation}: expected operations/SERVICE/ID")
+    return parts[1]
+
+
+def owner_of_queue(queue: str) -> str:
+    """`notify` of `notify.mail`; wrong usage otherwise."""
+    service, dot, rest = queue.partition(".")
+    if not (service and dot and rest):
+        raise click.UsageError(f"{queue}: expected SERVICE.QUEUE")
+    return service
+
+
+def owner_of_worker(worker: str) -> str:
+    """`notify` of `notify@host:7`; wrong usage otherwise."""
+    service, at, rest = worker.partition("@")
+    if not (service and at and rest):
+        raise click.UsageError(f"{worker}: expected SERVICE@HOST:PID")
+    return service
+
+
+class ListingGroup(click.Group):
+    """A group whose `list` needs no naming: `waybill queues` is `waybill queues list`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Options that are not the group's own belong to `list`."""
+        own = {name for param in self.get_params(ctx) for name in param.opts}
+        unnamed = not args or (args[0].startswith("-") and args[0] not in own)
+        if unnamed and not ctx.resilient_parsing:  # completion is of this group's own words
+            args = ["list", *args]
+        return super().parse_args(ctx, args)

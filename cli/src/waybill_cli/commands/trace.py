@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import click
-import grpc
 from waybill.traces.v1 import traces_pb2
+from waybill_client import WaybillError, aio
 
 from waybill_cli import failures, trace_tree
-from waybill_cli.client import Gateway, TraceReceiver, metadata_of
+from waybill_cli.client import TraceReceiver
 from waybill_cli.commands.edge import over_a_gateway
 from waybill_cli.output import Output, answers_as_json
 from waybill_cli.settings import DEFAULT_TRACES
@@ -26,14 +26,16 @@ from waybill_cli.settings import DEFAULT_TRACES
     help="The dashboard's trace receiver. Or DASHBOARD_TRACES_TARGET.",
 )
 @over_a_gateway
-async def trace(identity: str, traces: str, *, gateway: Gateway, output: Output) -> int:
+async def trace(identity: str, traces: str, *, gateway: aio.Client, output: Output) -> int:
     """The trace of this id, or of this operation, as the trace receiver has it."""
     trace_id = await _trace_id(gateway, identity)
     spans: Sequence[traces_pb2.Span]
-    async with TraceReceiver(traces, gateway.tls) as receiver:
+    async with TraceReceiver(traces, gateway.settings.tls) as receiver:
         try:
             spans = await receiver.spans(trace_id)
-        except grpc.aio.AioRpcError as error:
+        except WaybillError as error:
+            if output.as_json:
+                output.json_line({"error": failures.call_json(error)})
             click.echo(f"{traces}: {failures.call_text(error)}", err=True)
             return failures.exit_code_of_call(error)
     if output.as_json:
@@ -43,7 +45,7 @@ async def trace(identity: str, traces: str, *, gateway: Gateway, output: Output)
     return 0
 
 
-async def _trace_id(gateway: Gateway, identity: str) -> str:
+async def _trace_id(gateway: aio.Client, identity: str) -> str:
     if identity.startswith("operations/"):
-        return metadata_of(await gateway.get(identity)).trace_id
+        return (await gateway.operations.get(identity)).metadata.trace_id
     return identity.lower()

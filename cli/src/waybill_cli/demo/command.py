@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-import grpc
 from rich.console import Console
+from waybill_client import WaybillError, aio
 
-from waybill_cli.client import Gateway
 from waybill_cli.demo.feed import Feed
 from waybill_cli.demo.narrator import Narrator
 from waybill_cli.demo.site import SERVICES, LogFiles, Site, log_file, maildir_of, own_plan
@@ -65,13 +64,13 @@ async def run(folder: Path, environment: Mapping[str, str], console: Console, el
 
 async def _tell(site: Site, narrator: Narrator) -> None:
     source = MetricSource(site.gateway, log_file(site.logs, "source"), site.environment)
-    async with Gateway(site.gateway) as gateway, AsyncExitStack() as opened:
+    async with aio.connect(site.gateway, patience=None) as gateway, AsyncExitStack() as opened:
         feed = await _opened_feed(gateway, opened)
         await opened.enter_async_context(source)
         await Story(site, gateway, feed, source, narrator).tell()
 
 
-async def _opened_feed(gateway: Gateway, opened: AsyncExitStack) -> Feed:
+async def _opened_feed(gateway: aio.Client, opened: AsyncExitStack) -> Feed:
     """The events of every service, from now on; raises StepFailedError where a stream cannot be opened."""
     title = f"Follow the events of every service through {gateway.address}"
     involved = [f"{service} gateway" for service in SERVICES]
@@ -80,7 +79,7 @@ async def _opened_feed(gateway: Gateway, opened: AsyncExitStack) -> Feed:
             return await opened.enter_async_context(Feed(gateway, tuple(SERVICES)))
     except TimeoutError:
         raise StepFailedError(title, f"no answer within {_OPEN_SECONDS:g} s", involved) from None
-    except grpc.aio.AioRpcError as error:
+    except WaybillError as error:
         raise StepFailedError(title, call_text(error), involved) from error
 
 

@@ -10,8 +10,7 @@ from typing import Self, TypeVar
 
 from google.protobuf.message import Message
 from waybill.events.v1 import events_pb2
-
-from waybill_cli.client import Gateway
+from waybill_client import aio
 
 M = TypeVar("M", bound=Message)
 
@@ -26,7 +25,7 @@ class OperationFailedError(Exception):
 class Feed:
     """Follows the events of some services. On `async with` returns when every stream is open."""
 
-    def __init__(self, gateway: Gateway, services: Sequence[str]) -> None:
+    def __init__(self, gateway: aio.Client, services: Sequence[str]) -> None:
         self._gateway = gateway
         self._services = services
         self._events: list[events_pb2.Event] = []
@@ -84,11 +83,11 @@ class Feed:
         return len(self._events) > count
 
     async def _follow(self, service: str) -> None:
-        async for answer in self._gateway.events(service):
+        async for answer in self._gateway.events(service, heartbeats=True):
             self._open.add(service)
             if self._open == set(self._services):
                 self._all_open.set()
-            if answer.HasField("event"):
+            if answer.event is not None:
                 async with self._came:
                     self._events.append(answer.event)
                     self._came.notify_all()

@@ -7,8 +7,9 @@ from datetime import timedelta
 
 from waybill.metrics.v1 import metrics_pb2, metrics_pb2_grpc
 from waybill.notify.v1 import notify_pb2, notify_pb2_grpc
+from waybill_client import aio
 
-from waybill_cli.client import CALL_TIMEOUT, Gateway
+from waybill_cli.client import CALL_TIMEOUT
 from waybill_cli.demo.incident import Breach
 
 FIRED = "waybill.metrics.alert.fired"
@@ -56,7 +57,7 @@ class Names:
         return f"demo-load-{self.suffix}"
 
 
-async def subscribe_notify(gateway: Gateway, names: Names) -> None:
+async def subscribe_notify(gateway: aio.Client, names: Names) -> None:
     """Templates, a recipient with a mail address, and a mail for each of the two events."""
     notify = notify_pb2_grpc.NotifyServiceStub(gateway.channel)
     for template in (
@@ -90,7 +91,7 @@ async def subscribe_notify(gateway: Gateway, names: Names) -> None:
         await notify.CreateEventSubscription(request, timeout=_TIMEOUT)
 
 
-async def create_rule(gateway: Gateway, names: Names, breach: Breach) -> metrics_pb2.AlertRule:
+async def create_rule(gateway: aio.Client, names: Names, breach: Breach) -> metrics_pb2.AlertRule:
     """The rule that the load will breach: one series, named by all its labels."""
     rule = metrics_pb2.AlertRule(
         rule_id=names.rule,
@@ -113,7 +114,7 @@ async def create_rule(gateway: Gateway, names: Names, breach: Breach) -> metrics
     return await metrics.CreateAlertRule(metrics_pb2.CreateAlertRuleRequest(rule=rule), timeout=_TIMEOUT)
 
 
-async def delete_rule(gateway: Gateway, names: Names) -> None:
+async def delete_rule(gateway: aio.Client, names: Names) -> None:
     """What the machine does after the incident is no incident."""
     metrics = metrics_pb2_grpc.MetricsServiceStub(gateway.channel)
     await metrics.DeleteAlertRule(metrics_pb2.DeleteAlertRuleRequest(rule_id=names.rule), timeout=_TIMEOUT)

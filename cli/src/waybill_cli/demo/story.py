@@ -18,9 +18,10 @@ from waybill.metrics.v1 import metrics_pb2, metrics_pb2_grpc
 from waybill.notify.v1 import notify_pb2
 from waybill.reports.v1 import reports_pb2, reports_pb2_grpc
 from waybill.traces.v1 import traces_pb2
+from waybill_client import WaybillError, aio
 
 from waybill_cli import trace_tree
-from waybill_cli.client import CALL_TIMEOUT, Gateway, TraceReceiver
+from waybill_cli.client import CALL_TIMEOUT, TraceReceiver
 from waybill_cli.demo import incident, load, mail, setup
 from waybill_cli.demo.feed import Feed, OperationFailedError
 from waybill_cli.demo.incident import Baseline, Breach
@@ -48,7 +49,7 @@ class StepFailedError(Exception):
 class Story:
     """One run."""
 
-    def __init__(self, site: Site, gateway: Gateway, feed: Feed, source: MetricSource, narrator: Narrator) -> None:
+    def __init__(self, site: Site, gateway: aio.Client, feed: Feed, source: MetricSource, narrator: Narrator) -> None:
         self._site = site
         self._gateway = gateway
         self._feed = feed
@@ -245,7 +246,7 @@ class Story:
                     yield step
             except TimeoutError:
                 raise StepFailedError(title, f"it did not come within {limit_seconds:g} s", involved) from None
-            except grpc.aio.AioRpcError as error:
+            except (grpc.aio.AioRpcError, WaybillError) as error:
                 raise StepFailedError(title, call_text(error), involved) from error
             except (OperationFailedError, SourceError, incident.NoBaselineError) as error:
                 raise StepFailedError(title, str(error), involved) from error

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import waybill
-from google.protobuf import json_format, message_factory
+from google.protobuf import descriptor_pool, json_format, message_factory
+from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
 from google.protobuf.message import Message
 
@@ -19,8 +20,6 @@ from google.protobuf.message import Message
 _FURTHER = ("google.rpc.error_details_pb2",)
 # Contracts that no gateway serves.
 _INTERNAL = {"store", "operations"}
-# Contracts that every gateway serves, or none of a service.
-_SHARED = {"admin", "events", "traces"}
 
 M = TypeVar("M", bound=Message)
 
@@ -44,22 +43,19 @@ def load() -> None:
         importlib.import_module(name)
 
 
-@cache
-def services() -> tuple[str, ...]:
-    """Every service that has a contract here."""
-    named = {name.split(".")[1] for name in _modules() if name.startswith("waybill.")}
-    return tuple(sorted(named - _INTERNAL - _SHARED))
+def services() -> list[str]:
+    """Names of what has methods: `metrics`, `reports`, and those that every gateway has."""
+    return sorted({name.split(".")[1] for name in _modules()} - _INTERNAL)
 
 
-def methods(service: str) -> dict[str, MethodDescriptor]:
-    """The unary methods of `waybill.<service>.v1` by name; raises MethodError for an unknown service."""
+def methods(service: str, *, streaming: bool = False) -> dict[str, MethodDescriptor]:
+    """The unary methods of `waybill.<service>.v1` by name, `streaming`: all; raises MethodError for what is none."""
     names = [name for name in _modules() if name.startswith(f"waybill.{service}.v1.")]
     if not names or service in _INTERNAL:
-        known = sorted({name.split(".")[1] for name in _modules()} - _INTERNAL)
-        raise MethodError(f"there is no service {service!r}; there are {', '.join(known)}")
+        raise MethodError(f"there is no service {service!r}; there are {', '.join(services())}")
     files = [importlib.import_module(name).DESCRIPTOR for name in names]
     each = (method for file in files for found in file.services_by_name.values() for method in found.methods)
-    return {method.name: method for method in each if not (method.client_streaming or method.server_streaming)}
+    return {found.name: found for found in each if streaming or not (found.client_streaming or found.server_streaming)}
 
 
 def method(service: str, name: str) -> MethodDescriptor:
@@ -69,6 +65,36 @@ def method(service: str, name: str) -> MethodDescriptor:
     if found is None:
         raise MethodError(f"{service} has no method {name!r}; it has {', '.join(map(kebab, known))}")
     return found
+
+
+def method_of(request: Message) -> MethodDescriptor:
+    """The method that takes this message, from the contract that holds both; raises MethodError."""
+    wanted = request.DESCRIPTOR.full_name
+    for service in request.DESCRIPTOR.file.services_by_name.values():
+        for found in cast("list[MethodDescriptor]", service.methods):
+            if found.input_type.full_name == wanted:
+                return found
+    raise MethodError(f"no method of {request.DESCRIPTOR.file.name} takes a {wanted}")
+
+
+def parse_method(name: str) -> MethodDescriptor:
+    """`reports.RenderReport`, `reports/render-report` or the full name with its package; raises MethodError."""
+    service, _, found = name.replace("/", ".").rpartition(".")
+    if not service:
+        raise MethodError(f"{name!r}: expected SERVICE.METHOD, as reports.RenderReport")
+    return method(service.removeprefix("waybill.").partition(".")[0], found)
+
+
+def unpacked(packed: AnyMessage) -> Message:
+    """What an Any holds; raises TypeError for a type that no installed contract has."""
+    load()
+    try:
+        kind = descriptor_pool.Default().FindMessageTypeByName(packed.TypeName())
+    except KeyError:
+        raise TypeError(f"no installed contract has the type {packed.TypeName()!r}") from None
+    message = message_factory.GetMessageClass(kind)()
+    packed.Unpack(message)
+    return message
 
 
 def kebab(name: str) -> str:
@@ -82,12 +108,17 @@ def message_from_json(text: str, descriptor: Descriptor) -> Message:
         value = json.loads(text or "{}")
     except ValueError as error:
         raise JsonError([f"not JSON: {error}"]) from error
-    if not _is_well_known(descriptor) and (problems := list(_problems(descriptor, value, ""))):
-        raise JsonError(problems)
+    if found := problems(descriptor, value):
+        raise JsonError(found)
     try:
         return json_format.ParseDict(value, message_factory.GetMessageClass(descriptor)())
     except (json_format.ParseError, ValueError, TypeError) as error:
         raise JsonError([str(error)]) from error
+
+
+def problems(descriptor: Descriptor, value: object) -> list[str]:
+    """Every field of a JSON value that does not fit the message; empty where all do."""
+    return [] if _is_well_known(descriptor) else list(_problems(descriptor, value, ""))
 
 
 def to_json(message: Message) -> dict[str, Any]:
