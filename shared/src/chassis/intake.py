@@ -80,7 +80,10 @@ class Held:
     """A delivery from its fetch until it is settled, lost or given back. Times are monotonic, 0 for not yet."""
 
     item: WorkItem
+    #: Handed to the pool: it is not given back any more.
     started_at: float = 0.0
+    #: Taken by a slot of the pool: its time runs.
+    running_at: float = 0.0
     cancel_asked_at: float = 0.0
     #: The attempt, where it runs in this process.
     attempt: Attempt | None = None
@@ -96,7 +99,7 @@ class Intake:
     """Fetches for one worker process, and renews what it fetched until it is settled, lost or given back.
 
     Args:
-        slots: attempts that the pool runs at a time; the transport corrects it when the pool grows or shrinks.
+        slots: attempts that the pool runs at a time; see `resize`.
         forks: attempts run in the pool's children.
     """
 
@@ -126,6 +129,10 @@ class Intake:
         self.leaving = False
         #: Names of all that Celery runs here, ordinary tasks too.
         self.registered: Container[str] = ()
+        #: How many attempts the pool can run at once now, where that may be fewer than it is meant to: children start.
+        self.able: Callable[[], int] | None = None
+        #: Writes a heartbeat now. Raises RedisError.
+        self.announce: Callable[[], None] = lambda: None
         #: Called when there is room again after a time without.
         self.on_room: Callable[[], None] = lambda: None
         #: Whether attempts of a task must not begin before a slot has them: a rate limit may keep them waiting.
@@ -142,6 +149,10 @@ class Intake:
         self._lock = threading.RLock()
         self._session = secrets.token_hex(6)
         self._fetches = self._heard = 0
+
+    def resize(self, slots: int) -> None:
+        """The pool is meant to run so many attempts at a time; what is fetched follows what it can run now."""
+        self.slots = slots if self.able is None else min(slots, self.able())
 
     def room(self) -> int:
         """How many deliveries a fetch may bring now. It waits until half of what goes beyond the slots is done."""
@@ -202,6 +213,7 @@ class Intake:
             if held is None or held.decided:
                 return False
             held.started_at = time.monotonic()
+            held.running_at = 0.0 if self.forks else held.started_at
             return True
 
     def runs_in(self, delivery: str, *, attempt: Attempt | None = None, child: int = 0) -> None:
@@ -210,6 +222,7 @@ class Intake:
             held = self._held.get(delivery)
             if held is not None:
                 held.attempt, held.child = attempt, child or held.child
+                held.running_at = held.running_at or time.monotonic()
 
     def ended(self, delivery: str, ended: Ended | None) -> None:
         """The pool is done with it; None: there was nothing to run."""

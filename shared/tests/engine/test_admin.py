@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from chassis import store_calls
 from chassis.admin_rpc import QueueServicer, WorkerServicer, node_name
-from chassis.errors import InvalidArgument, NotFound, Unimplemented
+from chassis.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from chassis.scaling import ScalerServicer
 from externalscaler import externalscaler_pb2 as scaler
 from waybill.admin.v1 import admin_pb2
@@ -19,8 +19,13 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 def app():
     queues = [SimpleNamespace(name="test.q"), SimpleNamespace(name="test.empty")]
-    control = SimpleNamespace(sent=[])
-    control.broadcast = lambda command, destination: control.sent.append((command, destination))
+    control = SimpleNamespace(sent=[], answer=None)
+
+    def broadcast(command, destination, **options):
+        control.sent.append((command, destination, options.get("arguments")))
+        return [{destination[0]: control.answer}] if control.answer and options.get("reply") else []
+
+    control.broadcast = broadcast
     return SimpleNamespace(service="test", queues=queues, control=control)
 
 
@@ -168,12 +173,64 @@ async def test_draining_a_worker_tells_that_one(workers, app, store):
     worker = await workers.DrainWorker(admin_pb2.DrainWorkerRequest(worker="test@h:42"), None)
 
     assert worker.draining
-    assert app.control.sent == [("shutdown", [node_name("test", worker)])]
+    assert app.control.sent == [("shutdown", [node_name("test", worker)], None)]
     assert node_name("test", worker) == "test-42@h"
     with pytest.raises(NotFound):
         await workers.DrainWorker(admin_pb2.DrainWorkerRequest(worker="test@h:43"), None)
-    with pytest.raises(Unimplemented):
-        await workers.SetConcurrency(admin_pb2.SetConcurrencyRequest(worker="test@h:42"), None)
+
+
+def resizing(workers, name="test@h:42", concurrency=7):
+    return workers.SetConcurrency(admin_pb2.SetConcurrencyRequest(worker=name, concurrency=concurrency), None)
+
+
+async def test_setting_the_concurrency_tells_that_worker_and_waits_for_its_answer(workers, app, store):
+    """The answer has the new figure."""
+    heartbeat(store, "test@h:42", pid=42)
+    app.control.answer = {"ok": "the pool has 7"}
+
+    worker = await resizing(workers)
+
+    assert worker.concurrency == 7
+    assert app.control.sent == [("set_concurrency", ["test-42@h"], {"concurrency": 7})]
+
+
+async def test_a_worker_that_does_not_answer_is_unavailable(workers, store):
+    """Whether it heard is unknown; the client may ask again."""
+    heartbeat(store, "test@h:42", pid=42)
+
+    with pytest.raises(Unavailable) as refused:
+        await resizing(workers)
+
+    assert (refused.value.reason, refused.value.retry_after is not None) == ("WORKER_SILENT", True)
+
+
+@pytest.mark.parametrize(
+    ("facts", "reason"), [({"pool": "solo"}, "POOL_NOT_RESIZABLE"), ({"draining": True}, "WORKER_DRAINING")]
+)
+async def test_a_pool_that_cannot_change_is_a_failed_precondition(workers, app, store, facts, reason):
+    """And nobody is told anything; so is one that says so itself."""
+    heartbeat(store, "test@h:42", pid=42, **facts)
+    heartbeat(store, "test@h:43", pid=43)
+    with pytest.raises(FailedPrecondition) as refused:
+        await resizing(workers)
+    assert (refused.value.reason, app.control.sent) == (reason, [])
+
+    app.control.answer = {"error": "the pool cannot have 7"}
+    with pytest.raises(FailedPrecondition, match="cannot have 7"):
+        await resizing(workers, "test@h:43")
+
+
+@pytest.mark.parametrize("concurrency", [-1, 0, 1_001])
+async def test_a_concurrency_out_of_bounds_is_bad_input(workers, store, concurrency):
+    """1 to 1,000; a worker that is not heard of any more is not found, whatever is asked of it."""
+    heartbeat(store, "test@h:42", pid=42, age_seconds=31)
+
+    with pytest.raises(InvalidArgument):
+        await resizing(workers, concurrency=concurrency)
+    with pytest.raises(InvalidArgument):
+        await resizing(workers, name="")
+    with pytest.raises(NotFound):
+        await resizing(workers)
 
 
 async def metric(scaling, **metadata):
