@@ -1,4 +1,4 @@
-"""Queues, workers and the scaler, as operators and KEDA see them."""
+"""Queues and workers, as operators see and steer them."""
 
 import json
 import time
@@ -8,8 +8,6 @@ import pytest
 from chassis import store_calls
 from chassis.admin_rpc import QueueServicer, WorkerServicer, node_name
 from chassis.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
-from chassis.scaling import ScalerServicer
-from externalscaler import externalscaler_pb2 as scaler
 from waybill.admin.v1 import admin_pb2
 from waybill.operations.v1 import operations_pb2 as ops
 
@@ -37,11 +35,6 @@ async def queues(app, async_store):
 @pytest.fixture
 async def workers(app, async_store):
     return WorkerServicer(app, async_store)
-
-
-@pytest.fixture
-async def scaling(app, async_store):
-    return ScalerServicer(app, async_store)
 
 
 async def facts(queues, name="test.q"):
@@ -231,52 +224,3 @@ async def test_a_concurrency_out_of_bounds_is_bad_input(workers, store, concurre
         await resizing(workers, name="")
     with pytest.raises(NotFound):
         await resizing(workers)
-
-
-async def metric(scaling, **metadata):
-    reference = scaler.ScaledObjectRef(scalerMetadata=metadata)
-    answer = await scaling.GetMetrics(scaler.GetMetricsRequest(scaledObjectRef=reference), None)
-    return answer.metricValues[0].metricValue
-
-
-async def test_the_scaler_counts_what_is_due_and_what_runs(scaling, queues, work):
-    """One queue or all; a paused queue's depth counts as none, its running attempts still do."""
-    work.accept(4)
-    (running,) = work.accept(1)
-
-    assert await metric(scaling) == await metric(scaling, queue="test.q") == 5
-    assert await metric(scaling, queue="test.empty") == 0
-    work.begin(running)
-    assert await metric(scaling) == 5
-    await queues.PauseQueue(admin_pb2.PauseQueueRequest(queue="test.q"), None)
-    work.accept(3)
-    assert await metric(scaling) == 5
-
-
-async def test_the_scaler_is_active_while_there_is_work(scaling, work):
-    """Zero workers are enough for nothing."""
-    reference = scaler.ScaledObjectRef()
-    assert not (await scaling.IsActive(reference, None)).result
-
-    work.accept(1)
-
-    assert (await scaling.IsActive(reference, None)).result
-    async for answer in scaling.StreamIsActive(reference, None):
-        assert answer.result
-        break
-
-
-@pytest.mark.parametrize("target", ["0", "-1", "x", "1.5"])
-async def test_a_target_that_is_none_is_bad_input(scaling, target):
-    """So is a queue that there is not."""
-    with pytest.raises(InvalidArgument):
-        await scaling.GetMetricSpec(scaler.ScaledObjectRef(scalerMetadata={"target": target}), None)
-    with pytest.raises(InvalidArgument):
-        await metric(scaling, queue="nowhere")
-
-
-async def test_the_target_is_what_the_scaler_was_told(scaling):
-    """Operations per worker; 20 unless set."""
-    for metadata, target in (({}, 20), ({"target": "7"}, 7)):
-        spec = await scaling.GetMetricSpec(scaler.ScaledObjectRef(scalerMetadata=metadata), None)
-        assert [one.targetSize for one in spec.metricSpecs] == [target]
