@@ -1,7 +1,7 @@
 """`waybill up --autoscale`: a burst takes one worker up and back down, and every operation runs once."""
 
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -48,10 +48,10 @@ def ends_of(stack, names):
     """How often each of these began and succeeded, by the event log, once all of them have."""
     log = stack.stub("metrics", events_pb2_grpc.EventServiceStub)
     request = events_pb2.SubscribeRequest(cursor="0-0", types=["waybill.metrics.operation.*"])
-    waiting, counts = set(names), Counter()
+    waiting, counts = set(names), defaultdict(Counter)
     stream = log.Subscribe(request, timeout=300)
     for answer in stream:
-        counts[answer.event.subject, answer.event.type.rpartition(".")[2]] += 1
+        counts[answer.event.subject][answer.event.type.rpartition(".")[2]] += 1
         if answer.event.type.endswith(".succeeded"):
             waiting.discard(answer.event.subject)
         if not waiting:
@@ -77,11 +77,16 @@ def test_a_burst_takes_one_worker_up_and_back_down(up):
     assert 2 <= len(started) <= MOST
     assert len(ended) == len(started) - 1
     assert len(set(names)) == BURST
-    assert {counts[name, what] for name in names for what in ("accepted", "began", "succeeded")} == {1}
+    assert {name: counts[name] for name in names if not ran_once(counts[name])} == {}
     assert samples.counted_by(up.stub("metrics", metrics_pb2_grpc.MetricsServiceStub), "burst") == BURST
     assert len(workers_of(up)) == 1
     assert not [line for line in up.up.events if line.get("event") == "process.died"]
     assert up.up.stop(timeout=120) == 0
+
+
+def ran_once(befell):
+    """It succeeded once; each attempt but the last failed by itself, as when SQLite is busy for too long."""
+    return befell["accepted"] == befell["succeeded"] == 1 and befell["began"] == 1 + befell["retried"]
 
 
 def endings(process, count):

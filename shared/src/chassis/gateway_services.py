@@ -17,6 +17,8 @@ from chassis.archivist import Archivist
 from chassis.dead_letters import DeadLetterServicer
 from chassis.event_log import EventLog
 from chassis.events import EventServicer
+from chassis.exposed_facts import store_source
+from chassis.exposition import exposition
 from chassis.logging import get_logger
 from chassis.operations_rpc import OperationsServicer
 from chassis.scaling import ScalerServicer
@@ -37,6 +39,7 @@ def standard_servicers(gateway: Gateway) -> list[Registration]:
     events = EventLog(store)
     exporter = SpanExporter(app.service, store, events, sink())
     archivist = Archivist(store, gateway.operations.archive, tail=gateway.settings.waybill.tail)
+    exposition().add(store_source(app, gateway.settings.waybill))
     gateway.background += [
         events.run,
         exporter.run,

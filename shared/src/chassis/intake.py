@@ -195,6 +195,11 @@ class Intake:
     def held(self) -> int:
         return len(self._held)
 
+    @property
+    def running(self) -> int:
+        """Attempts that a slot has taken and that are not over."""
+        return sum(bool(held.running_at) and not held.decided for held in self.snapshot())
+
     def holds(self, delivery: str) -> bool:
         return delivery in self._held
 
@@ -232,7 +237,7 @@ class Intake:
                 return
             if ended is not None:
                 self.costs.ran(held.item.task, ended.seconds)
-            self._decide(held, ended.settlement if ended is not None else None)
+            self._decide(held, ended.settlement if ended is not None else None, ended.seconds if ended else None)
 
     def settle_for(self, held: Held, settlement: Settlement) -> bool:
         """Settle an attempt in its place; False when it has ended by itself meanwhile."""
@@ -300,12 +305,12 @@ class Intake:
         if held.attempt is not None:
             held.attempt.stop(FencedOff())
 
-    def _decide(self, held: Held, settlement: Settlement | None) -> None:
+    def _decide(self, held: Held, settlement: Settlement | None, seconds: float | None = None) -> None:
         self._leave_work(held)
         if settlement is None:
             self._held.pop(held.item.delivery, None)
         else:
-            self.settler.put(held.item, settlement)
+            self.settler.put(held.item, settlement, seconds)
         self._say_if_there_is_room()
 
     def _leave_work(self, held: Held) -> None:

@@ -24,10 +24,11 @@ from google.protobuf.message import Message
 from redis.exceptions import RedisError
 from waybill.operations.v1 import operations_pb2 as ops
 
-from chassis import celery_requests, durability, plain_messages, telemetry
+from chassis import celery_requests, durability, exposition, plain_messages, telemetry
 from chassis.attempts import Attempt, FanOut
 from chassis.celery_settings import celery_pool, celery_settings, kind_of_pool
 from chassis.deliveries import WorkItem
+from chassis.exposed_facts import worker_source
 from chassis.history import Archive
 from chassis.intake import Intake, intakes
 from chassis.keeper import Keeper, host_facts
@@ -283,6 +284,9 @@ class Attendance:
         durability.look(self.app.store, self.app.waybill)
         self.intake.settler.start()
         self.keeper.start()
+        endpoint = exposition.exposition(self.app.service, "worker", version_of(self.app.service))
+        endpoint.add(worker_source(self.intake, self.facts))
+        endpoint.start(self.app.waybill)
         self._offer_parked_messages()
         if self.app.relay is not None:
             self.app.relay.start()
@@ -320,6 +324,7 @@ class Attendance:
         if self.app.relay is not None:
             self.app.relay.stop()
         self.keeper.stop()
+        exposition.shutdown()
         telemetry.shutdown()
         log.info("worker.drained", worker=self.app.worker_name)
 
