@@ -1,8 +1,11 @@
 """What a process counts, and how Prometheus reads it."""
 
+import http.client
 import json
 import os
+import ssl
 import urllib.request
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -14,6 +17,9 @@ from chassis.settling import _Pending, count
 from prometheus_client.parser import text_string_to_metric_families
 from redis.exceptions import ConnectionError as RedisConnectionError
 from waybill.operations.v1 import operations_pb2 as ops
+
+CERTIFICATES = Path(__file__).parent / "certificates"
+TLS_FILES = {"tls_cert_file": "reports.pem", "tls_key_file": "reports.key", "tls_ca_file": "ca.pem"}
 
 
 @pytest.fixture
@@ -167,6 +173,33 @@ def test_without_the_setting_nothing_listens(tmp_path):
     endpoint.start(WaybillSettings(state_dir=tmp_path))
 
     assert list(tmp_path.iterdir()) == []
+    endpoint.stop()
+
+
+def test_beyond_loopback_nobody_listens_without_the_operators_word(tmp_path):
+    """Also where the settings were not checked at the start, as in a worker of Celery's own command."""
+    endpoint = Exposition("sample", "worker", "1")
+
+    endpoint.start(WaybillSettings(metrics_listen="0.0.0.0:0", state_dir=tmp_path))
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_with_tls_only_who_has_a_certificate_scrapes(tmp_path):
+    """Of the same authority, as every client; plain HTTP is not answered."""
+    files = {name: CERTIFICATES / file for name, file in TLS_FILES.items()}
+    endpoint = Exposition("sample", "worker", "1")
+    endpoint.start(WaybillSettings(metrics_listen="127.0.0.1:0", state_dir=tmp_path, **files))
+    (target,) = (tmp_path / "scrape").glob("*.json")
+    address = json.loads(target.read_text())[0]["targets"][0]
+    known, unknown = (ssl.create_default_context(cafile=CERTIFICATES / "ca.pem") for _ in range(2))
+    known.load_cert_chain(CERTIFICATES / "alice.pem", CERTIFICATES / "alice.key")
+
+    with urllib.request.urlopen(f"https://{address}/metrics", context=known, timeout=20) as answer:
+        assert b"waybill_process" in answer.read()
+    for url, context in ((f"https://{address}/metrics", unknown), (f"http://{address}/metrics", None)):
+        with pytest.raises((OSError, http.client.HTTPException)):
+            urllib.request.urlopen(url, context=context, timeout=20).read()
     endpoint.stop()
 
 

@@ -22,7 +22,7 @@ from redis.exceptions import RedisError
 from chassis import instruments, span_sink
 from chassis.instruments import SECONDS, Counts, Durations
 from chassis.logging import get_logger
-from chassis.settings import WaybillSettings, host_and_port
+from chassis.settings import WaybillSettings, host_and_port, is_loopback
 
 log = get_logger(__name__)
 
@@ -44,10 +44,18 @@ class Exposition:
         self._sources.append(source)
 
     def start(self, waybill: WaybillSettings) -> None:
-        """Listen, where it is set. A listener that cannot be opened is logged: work goes on without it."""
+        """Listen, where it is set. A listener that cannot be opened is logged: work goes on without it.
+
+        Without TLS it is open to other machines by the operator's word alone, also in a worker of Celery's command.
+        """
         if not waybill.metrics_listen or self._server is not None:
             return
         host, port = host_and_port(waybill.metrics_listen)
+        if not is_loopback(host) and not waybill.tls:
+            say = log.warning if waybill.insecure else log.error
+            say("metrics.insecure", listen=waybill.metrics_listen, served=waybill.insecure, setting="WAYBILL_INSECURE")
+            if not waybill.insecure:
+                return
         registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         registry.register(self)
