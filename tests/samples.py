@@ -25,9 +25,14 @@ def options(*, due=None, expires=None, **fields):
 
 def counted(stack, metric):
     """How many samples of the metric the last minutes hold, by its rollups."""
+    return counted_by(stack.metrics(), metric)
+
+
+def counted_by(stub, metric):
+    """The same, asked by any stub of the metrics service."""
     now = datetime.now(UTC)
     query = metrics_pb2.QuerySeriesRequest(metric=metric, aggregation=metrics_pb2.TIME_AGGREGATION_COUNT)
     query.start_time.FromDatetime(now - timedelta(minutes=10))
     query.end_time.FromDatetime(now + timedelta(minutes=1))
-    answer = stack.metrics().QuerySeries(query)
+    answer = stub.QuerySeries(query)
     return sum(point.value for series in answer.series for point in series.points)

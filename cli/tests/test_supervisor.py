@@ -248,6 +248,55 @@ async def test_a_drain_during_the_start_ends_what_was_started(spec):
     assert not [child for child in psutil.Process().children() if "one" in child.cmdline()]
 
 
+@in_a_loop
+async def test_a_process_that_is_added_runs_like_the_others(spec):
+    """It is started, kept running, and drained in its stage's turn."""
+    journal = Journal()
+    supervisor = Supervisor([spec("dashboard", stage=Stage.DASHBOARD)], observer=journal, backoff=QUICK)
+    await supervisor.start()
+
+    added = supervisor.add(spec("worker"))
+    await journal.until(lambda: added.state is ProcessState.READY)
+    first = added.pid
+    os.kill(first, signal.SIGKILL)
+    await journal.until(lambda: added.state is ProcessState.READY and added.pid != first)
+
+    assert [status.spec.name for status in supervisor.statuses] == ["worker", "dashboard"]
+    await supervisor.drain(GRACE)
+    assert added.state is ProcessState.ENDED
+
+
+@in_a_loop
+async def test_a_process_that_is_retired_ends_for_good_and_is_forgotten(spec):
+    """The others are left alone."""
+    supervisor = Supervisor([spec("one"), spec("two")])
+    await supervisor.start()
+    one, two = supervisor.statuses
+
+    await supervisor.retire(one)
+
+    assert (one.state, supervisor.statuses) == (ProcessState.ENDED, [two])
+    assert (supervisor.retiring, two.state) == ([], ProcessState.READY)
+    await supervisor.drain(GRACE)
+
+
+@in_a_loop
+async def test_a_retired_process_is_never_killed_for_taking_long(spec):
+    """Only the end of the stack ends it by force, after its grace."""
+    journal = Journal()
+    supervisor = Supervisor([spec("stubborn", STUBBORN)], observer=journal)
+    await supervisor.start()
+    (stubborn,) = supervisor.statuses
+
+    retired = supervisor.retire(stubborn)
+    await journal.until(lambda: stubborn.state is ProcessState.DRAINING)
+
+    assert not retired.done()
+    assert supervisor.retiring == [stubborn]
+    assert psutil.pid_exists(stubborn.pid)
+    assert await supervisor.drain(timedelta(seconds=1)) == [stubborn]
+
+
 def test_backoff_doubles_up_to_its_limit():
     """0.5 s, 1 s, 2 s and so on, never more than 30 s."""
     backoff = Backoff()

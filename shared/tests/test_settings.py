@@ -144,6 +144,14 @@ def test_an_open_listener_is_refused_and_told_what_to_set(listen):
     assert "WAYBILL_INSECURE=1" in problem
 
 
+def test_an_open_endpoint_for_prometheus_is_refused_like_any_listener():
+    """Each by its own variable, and both at once."""
+    found = problems(DEPOT_LISTEN="0.0.0.0:1", WAYBILL_METRICS_LISTEN="0.0.0.0:9464")
+
+    assert set(found) == {"DEPOT_LISTEN", "WAYBILL_METRICS_LISTEN"}
+    assert "WAYBILL_INSECURE=1" in found["WAYBILL_METRICS_LISTEN"]
+
+
 @pytest.mark.parametrize("listen", ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "localhost:1"])
 def test_a_loopback_listener_needs_nothing(environment, listen):
     """Nobody but this machine reaches it."""

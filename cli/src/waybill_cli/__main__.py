@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 from chassis.settings import SettingsError
+from chassis.sizing import Policy
 
 from waybill_cli import settings, up
 from waybill_cli.commands import dead_letters, operations, queues, top, trace, watch, workers
@@ -36,7 +37,11 @@ def main() -> None:
 @click.option("--listen", multiple=True, metavar="NAME=HOST:PORT", help="A service, dashboard or traces; repeatable.")
 @click.option("--no-dashboard", is_flag=True, help="Without dashboard and trace receiver.")
 @click.option("--only", multiple=True, metavar="SERVICE", help="Only this service; repeatable.")
-@click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Workers of each service.")
+@click.option("--workers", type=click.IntRange(1, 64), help="Workers of each service. Default: 1.")
+@click.option("--autoscale", is_flag=True, help="Add and drain workers of each service as there is work.")
+@click.option("--min-workers", type=click.IntRange(0, 64), help="With --autoscale, of each service. Default: 1.")
+@click.option("--max-workers", type=click.IntRange(1, 64), help="With --autoscale, of each service. Default: 4.")
+@click.option("--down-after", type=click.IntRange(1, 86_400), help="With --autoscale, seconds. Default: 60.")
 @click.option("--grace", type=click.IntRange(0, 3_600), default=45, show_default=True, help="Seconds to drain in.")
 @click.option("--json", "as_json", is_flag=True, help="JSON lines, the services' own untouched.")
 def up_command(  # noqa: PLR0913 - one parameter for each option
@@ -46,11 +51,20 @@ def up_command(  # noqa: PLR0913 - one parameter for each option
     listen: tuple[str, ...],
     no_dashboard: bool,
     only: tuple[str, ...],
-    workers: int,
+    workers: int | None,
+    autoscale: bool,
+    min_workers: int | None,
+    max_workers: int | None,
+    down_after: int | None,
     grace: int,
     as_json: bool,
 ) -> None:
     """Start a whole stack on this machine, until Ctrl-C."""
+    bounds = (min_workers, max_workers, down_after)
+    if autoscale and workers is not None:
+        raise click.UsageError("--workers and --autoscale exclude each other: the start is with --min-workers")
+    if not autoscale and any(bound is not None for bound in bounds):
+        raise click.UsageError("--min-workers, --max-workers and --down-after belong to --autoscale")
     try:
         plan = make_plan(
             settings.environment(),
@@ -59,7 +73,8 @@ def up_command(  # noqa: PLR0913 - one parameter for each option
             dashboard=not no_dashboard,
             port_base=port_base,
             listen=dict(_pair(item) for item in listen),
-            workers=workers,
+            workers=workers or 1,
+            autoscale=_policy(*bounds) if autoscale else None,
         )
     except (PlanError, SettingsError) as error:
         raise click.UsageError(str(error)) from error
@@ -88,6 +103,14 @@ def _view(*, as_json: bool) -> StackView:
     if as_json:
         return JsonView(sys.stdout)
     return LiveView(console) if console.is_terminal else LineView(console)
+
+
+def _policy(min_workers: int | None, max_workers: int | None, down_after: int | None) -> Policy:
+    return Policy(
+        min_workers=1 if min_workers is None else min_workers,
+        max_workers=4 if max_workers is None else max_workers,
+        down_window=timedelta(seconds=60 if down_after is None else down_after),
+    )
 
 
 def _pair(item: str) -> tuple[str, str]:

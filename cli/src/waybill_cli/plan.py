@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from chassis.settings import host_and_port, split_pairs
+from chassis.sizing import Policy
 
 from waybill_cli import readiness
 from waybill_cli.client import Tls
@@ -33,7 +34,10 @@ class Plan:
     environment: Mapping[str, str]
     # None: an embedded Valkey is started.
     redis_url: str | None
+    # Of each service, at the start.
     workers: int = 1
+    # None: as many workers as at the start, all the time.
+    autoscale: Policy | None = None
 
     @property
     def tls(self) -> Tls | None:
@@ -47,7 +51,7 @@ class Plan:
         return self.addresses[self.services[0]]
 
 
-def make_plan(
+def make_plan(  # noqa: PLR0913 - one parameter for each option
     environment: Mapping[str, str],
     state_dir: Path,
     *,
@@ -56,6 +60,7 @@ def make_plan(
     port_base: int | None = None,
     listen: Mapping[str, str] | None = None,
     workers: int = 1,
+    autoscale: Policy | None = None,
 ) -> Plan:
     """The stack that these options and this environment describe; raises PlanError."""
     if unknown := sorted(set(only) - services().keys()):
@@ -68,13 +73,16 @@ def make_plan(
         raise PlanError("WAYBILL_DURABILITY=replicated: the embedded Valkey has no replica; set WAYBILL_REDIS_URL")
     if unknown := sorted(set(listen or {}) - listeners().keys()):
         raise PlanError(f"--listen {unknown[0]}: expected one of {', '.join(listeners())}")
+    if autoscale is not None and autoscale.min_workers > autoscale.max_workers:
+        raise PlanError(f"--min-workers {autoscale.min_workers} is more than --max-workers {autoscale.max_workers}")
     return Plan(
         services=chosen,
         addresses={name: _address(name, environment, port_base, listen or {}) for name in opened},
         state_dir=state_dir,
         environment=environment,
         redis_url=environment.get("WAYBILL_REDIS_URL") or None,
-        workers=workers,
+        workers=workers if autoscale is None else autoscale.min_workers,
+        autoscale=autoscale,
     )
 
 
@@ -114,19 +122,31 @@ def processes(plan: Plan, redis_url: str) -> list[ProcessSpec]:
     return [*_of_services(plan, environment), *_of_dashboard(plan, environment)]
 
 
+def worker_of(plan: Plan, redis_url: str, service: str, number: int) -> ProcessSpec:
+    """One more worker of a service, told apart by its number."""
+    return _worker(plan, environment_of(plan, redis_url), service, f"worker {number}")
+
+
 def _of_services(plan: Plan, environment: Mapping[str, str]) -> Iterator[ProcessSpec]:
     for service in plan.services:
         gateway = plan.addresses[service]
-
-        def spec(role: str, stage: Stage, check: readiness.Check, *, service: str = service) -> ProcessSpec:
-            command = (sys.executable, "-m", f"{service}_service", role.partition(" ")[0])
-            return ProcessSpec(f"{service} {role}", command, environment, stage, check)
-
-        yield replace(spec("gateway", Stage.GATEWAY, readiness.gateway_serves(gateway, plan.tls)), address=gateway)
-        for role in _worker_names(plan.workers):
-            yield spec(role, Stage.WORKER, readiness.worker_is_listed(gateway, plan.tls))
+        serves = readiness.gateway_serves(gateway, plan.tls)
+        yield replace(_spec(environment, service, "gateway", Stage.GATEWAY, serves), address=gateway)
+        for role in _worker_names(plan):
+            yield _worker(plan, environment, service, role)
         for role in services()[service]:
-            yield replace(spec(role, Stage.INTAKE, readiness.runs), says=f"{role}.started")
+            spec = _spec(environment, service, role, Stage.INTAKE, readiness.runs)
+            yield replace(spec, says=f"{role}.started")
+
+
+def _worker(plan: Plan, environment: Mapping[str, str], service: str, role: str) -> ProcessSpec:
+    listed = readiness.worker_is_listed(plan.addresses[service], plan.tls)
+    return _spec(environment, service, role, Stage.WORKER, listed)
+
+
+def _spec(environment: Mapping[str, str], service: str, role: str, stage: Stage, check: readiness.Check) -> ProcessSpec:
+    command = (sys.executable, "-m", f"{service}_service", role.partition(" ")[0])
+    return ProcessSpec(f"{service} {role}", command, environment, stage, check)
 
 
 def _of_dashboard(plan: Plan, environment: Mapping[str, str]) -> Iterator[ProcessSpec]:
@@ -144,8 +164,10 @@ _DASHBOARD_PROCESSES: tuple[tuple[str, str, Callable[[str, Tls | None], readines
 )
 
 
-def _worker_names(count: int) -> list[str]:
-    return ["worker"] if count == 1 else [f"worker {number}" for number in range(1, count + 1)]
+def _worker_names(plan: Plan) -> list[str]:
+    if plan.workers == 1 and plan.autoscale is None:
+        return ["worker"]
+    return [f"worker {number}" for number in range(1, plan.workers + 1)]
 
 
 def _traces(plan: Plan) -> dict[str, str]:

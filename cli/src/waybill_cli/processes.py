@@ -124,16 +124,17 @@ class SupervisedProcess:
         if self._keeper and self._keeper.done() and not self._keeper.cancelled():
             self._keeper.result()
 
-    async def drain(self, grace: timedelta) -> bool:
-        """End it: SIGTERM, and SIGKILL to its group after `grace`. Whether it ended by itself."""
+    async def drain(self, grace: timedelta | None) -> bool:
+        """End it: SIGTERM, and SIGKILL to its group after `grace`; None: never. Whether it ended by itself."""
+        told_before = self._draining.is_set()
         self._draining.set()
         if self._keeper is None:
             return True
-        if self._process is not None and self._process.returncode is None:
+        if not told_before and self._process is not None and self._process.returncode is None:
             self._show(ProcessState.DRAINING)
             with contextlib.suppress(ProcessLookupError):
                 self._process.terminate()
-        done, _ = await asyncio.wait({self._keeper}, timeout=grace.total_seconds())
+        done, _ = await asyncio.wait({self._keeper}, timeout=None if grace is None else grace.total_seconds())
         if not done:
             self.kill()
             await asyncio.wait({self._keeper})

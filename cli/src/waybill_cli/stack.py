@@ -11,7 +11,7 @@ from typing import Literal, Self, cast
 
 from chassis.embedded import EmbeddedValkey, EmbeddedValkeyError
 
-from waybill_cli.plan import Plan, clashes, processes
+from waybill_cli.plan import Plan, clashes, processes, worker_of
 from waybill_cli.processes import Backoff, Observer, ProcessSpec, ProcessState, Stage, Status
 from waybill_cli.readiness import runs
 from waybill_cli.supervisor import StackError, Supervisor
@@ -45,6 +45,8 @@ class Stack:
         self._start_limit = start_limit
         self._valkey = _ValkeyKeeper(plan, self._observer) if plan.redis_url is None else None
         self._supervisor: Supervisor | None = None
+        # The last worker's number, by service.
+        self._numbers = dict.fromkeys(plan.services, plan.workers)
         # What did not end by itself when it was drained.
         self.killed: list[Status] = []
 
@@ -57,6 +59,28 @@ class Stack:
     @property
     def redis_url(self) -> str:
         return self._valkey.valkey.url if self._valkey else cast("str", self.plan.redis_url)
+
+    def workers(self, service: str) -> list[Status]:
+        """Its workers, those that drain left out, oldest first."""
+        supervisor = self._running
+        named = f"{service} worker"
+        retiring = {id(status) for status in supervisor.retiring}
+        return [each for each in supervisor.statuses if each.spec.name.startswith(named) and id(each) not in retiring]
+
+    def add_worker(self, service: str) -> None:
+        """Start one more; it is not waited for."""
+        self._numbers[service] += 1
+        self._running.add(worker_of(self.plan, self.redis_url, service, self._numbers[service]))
+
+    def retire(self, worker: Status) -> None:
+        """Drain a worker for good, however long what it runs takes."""
+        self._running.retire(worker)
+
+    @property
+    def _running(self) -> Supervisor:
+        if self._supervisor is None:
+            raise StackError("the stack has not been started")
+        return self._supervisor
 
     async def __aenter__(self) -> Self:
         if problems := list(clashes(self.plan)):

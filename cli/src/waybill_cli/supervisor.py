@@ -51,14 +51,44 @@ class Supervisor:
         self, specs: Sequence[ProcessSpec], *, observer: Observer | None = None, backoff: Backoff | None = None
     ) -> None:
         self._observer = observer or Observer()
+        self._backoff = backoff or Backoff()
         self._processes = [
-            SupervisedProcess(spec, self._observer, backoff or Backoff())
+            SupervisedProcess(spec, self._observer, self._backoff)
             for spec in sorted(specs, key=lambda spec: spec.stage)
         ]
+        self._retiring: dict[asyncio.Task[None], Status] = {}
 
     @property
     def statuses(self) -> list[Status]:
         return [process.status for process in self._processes]
+
+    @property
+    def retiring(self) -> list[Status]:
+        """Those that `retire` was called with and that have not ended."""
+        return list(self._retiring.values())
+
+    def add(self, spec: ProcessSpec) -> Status:
+        """Start one more and keep it running; what becomes of it is told to the observer alone."""
+        process = SupervisedProcess(spec, self._observer, self._backoff)
+        self._processes.append(process)
+        self._processes.sort(key=lambda each: each.status.spec.stage)
+        process.start()
+        return process.status
+
+    def retire(self, status: Status) -> asyncio.Task[None]:
+        """Drain one for good, however long it takes: nothing but the stack's own end ends it by force.
+
+        What is returned is done when it has ended and is forgotten.
+        """
+        process = next(each for each in self._processes if each.status is status)
+        task = asyncio.create_task(self._retire(process), name=f"retire {status.spec.name}")
+        self._retiring[task] = status
+        task.add_done_callback(self._retiring.pop)
+        return task
+
+    async def _retire(self, process: SupervisedProcess) -> None:
+        await process.drain(None)
+        self._processes.remove(process)
 
     async def start(self, limit: timedelta = timedelta(seconds=120)) -> None:
         """Start all; returns when every one is ready.
@@ -81,7 +111,7 @@ class Supervisor:
     async def drain(self, grace: timedelta) -> list[Status]:
         """End all, stage after stage, those of one stage together. Returns those that had to be killed."""
         killed: list[Status] = []
-        for _, stage in groupby(self._processes, key=lambda process: process.status.spec.stage):
+        for _, stage in groupby(tuple(self._processes), key=lambda process: process.status.spec.stage):
             members = list(stage)
             ended = await asyncio.gather(*(process.drain(grace) for process in members))
             killed += [process.status for process, by_itself in zip(members, ended, strict=True) if not by_itself]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
+from waybill_cli.autoscale import autoscale
 from waybill_cli.interrupts import Interrupts
 from waybill_cli.plan import Plan
 from waybill_cli.stack import DRAIN_GRACE, Stack
@@ -48,6 +49,8 @@ async def _until_cancelled(stack: Stack, view: StackView) -> None:
         async with stack:
             view.end_of_start()
             view.say("stack.ready", _addresses(stack))
+            if stack.plan.autoscale is not None:
+                await autoscale(stack, view, stack.plan.autoscale)
             await asyncio.Event().wait()
     finally:
         view.end_of_start()

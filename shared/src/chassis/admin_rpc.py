@@ -10,12 +10,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from grpc import aio
+from kombu.exceptions import OperationalError
 from waybill.admin.v1 import admin_pb2, admin_pb2_grpc
 from waybill.operations.v1 import operations_pb2 as ops
 
 from chassis import store_calls
 from chassis.descriptions import timestamp
-from chassis.errors import FieldViolation, InvalidArgument, NotFound, Unimplemented
+from chassis.errors import FailedPrecondition, FieldViolation, InvalidArgument, NotFound, Unavailable
 from chassis.plain_messages import parked_key
 from chassis.store import AsyncStore
 from chassis.telemetry import now_us
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 #: A worker that has not been heard of for so long is shown no more.
 WORKER_GONE: Final = timedelta(seconds=30)
+MAX_CONCURRENCY: Final = 1_000
+#: How long a worker may take to say that it has done what it was told to.
+ANSWER_SECONDS: Final = 3.0
 RATE_BUCKET_SECONDS: Final = 10
 RATE_BUCKETS: Final = 6
 PURGE_CHUNK: Final = 500
@@ -188,7 +192,7 @@ def describe_queue(name: str, facts: QueueFacts) -> admin_pb2.Queue:
 
 
 class WorkerServicer(admin_pb2_grpc.WorkerServiceServicer):
-    """List and drain workers. SetConcurrency is not there yet: UNIMPLEMENTED."""
+    """List, resize and drain workers, over Celery's remote control."""
 
     def __init__(self, app: ServiceApp, store: AsyncStore) -> None:
         self._app = app
@@ -197,38 +201,73 @@ class WorkerServicer(admin_pb2_grpc.WorkerServiceServicer):
     async def ListWorkers(
         self, request: admin_pb2.ListWorkersRequest, context: aio.ServicerContext[Any, Any]
     ) -> admin_pb2.ListWorkersResponse:
-        return admin_pb2.ListWorkersResponse(workers=await self._workers())
+        return admin_pb2.ListWorkersResponse(workers=await living_workers(self._store))
 
     async def SetConcurrency(
         self, request: admin_pb2.SetConcurrencyRequest, context: aio.ServicerContext[Any, Any]
     ) -> admin_pb2.Worker:
-        raise Unimplemented("the size of a running pool cannot be set yet; start the worker with --concurrency")
+        """What runs goes on to its end: a pool that shrinks waits for it."""
+        if not 1 <= request.concurrency <= MAX_CONCURRENCY:
+            raise InvalidArgument([FieldViolation("concurrency", f"must be from 1 to {MAX_CONCURRENCY:,}")])
+        worker = await self._one(request.worker)
+        if worker.pool == "solo":
+            raise FailedPrecondition("a solo pool runs one attempt at a time", reason="POOL_NOT_RESIZABLE")
+        if worker.draining:
+            raise FailedPrecondition("the worker drains", reason="WORKER_DRAINING")
+        answers = await self._tell(
+            worker, "set_concurrency", arguments={"concurrency": request.concurrency}, reply=True
+        )
+        if not answers:
+            raise Unavailable(
+                "the worker has not answered; whether it heard is unknown",
+                reason="WORKER_SILENT",
+                retry_after=timedelta(seconds=ANSWER_SECONDS),
+            )
+        if "error" in answers[0]:
+            raise FailedPrecondition(str(answers[0]["error"]), reason="POOL_NOT_RESIZABLE")
+        worker.concurrency = request.concurrency
+        return worker
 
     async def DrainWorker(
         self, request: admin_pb2.DrainWorkerRequest, context: aio.ServicerContext[Any, Any]
     ) -> admin_pb2.Worker:
         """Celery's warm shutdown: takes nothing any more, ends when its attempts have."""
-        workers = {worker.name: worker for worker in await self._workers()}
-        if request.worker not in workers:
-            raise NotFound(
-                f"there is no worker {request.worker}", reason="WORKER_NOT_FOUND", metadata={"worker": request.worker}
-            )
-        worker = workers[request.worker]
-        await asyncio.to_thread(
-            self._app.control.broadcast, "shutdown", destination=[node_name(self._app.service, worker)]
-        )
+        worker = await self._one(request.worker)
+        await self._tell(worker, "shutdown")
         worker.draining = True
         return worker
 
-    async def _workers(self) -> list[admin_pb2.Worker]:
-        stored: Mapping[bytes, bytes] = await self._store.client.hgetall(self._store.keys.named("workers"))
-        oldest = now_us() - WORKER_GONE // timedelta(microseconds=1)
-        found = [describe_worker(name.decode(), json.loads(facts)) for name, facts in sorted(stored.items())]
-        living = [worker for worker in found if worker.heartbeat_time.ToMicroseconds() >= oldest]
-        gone = {worker.name for worker in found} - {worker.name for worker in living}
-        if gone:
-            await self._store.client.hdel(self._store.keys.named("workers"), *gone)
-        return living
+    async def _tell(self, worker: admin_pb2.Worker, command: str, **options: Any) -> list[Mapping[str, Any]]:
+        """What the worker answers; nothing where no answer is asked for, or none came in time."""
+        options = {"limit": 1, "timeout": ANSWER_SECONDS, **options} if options else {}
+        node = node_name(self._app.service, worker)
+        try:
+            answers = await asyncio.to_thread(self._app.control.broadcast, command, destination=[node], **options)
+        except OperationalError as error:
+            raise Unavailable(
+                "the workers are out of reach", reason="STORE_UNAVAILABLE", retry_after=timedelta(seconds=1)
+            ) from error
+        return [answer for named in answers or () for answer in named.values()]
+
+    async def _one(self, name: str) -> admin_pb2.Worker:
+        if not name:
+            raise InvalidArgument([FieldViolation("worker", "is required")])
+        for worker in await living_workers(self._store):
+            if worker.name == name:
+                return worker
+        raise NotFound(f"there is no worker {name}", reason="WORKER_NOT_FOUND", metadata={"worker": name})
+
+
+async def living_workers(store: AsyncStore) -> list[admin_pb2.Worker]:
+    """Those that were heard of; the others are forgotten."""
+    stored: Mapping[bytes, bytes] = await store.client.hgetall(store.keys.named("workers"))
+    oldest = now_us() - WORKER_GONE // timedelta(microseconds=1)
+    found = [describe_worker(name.decode(), json.loads(facts)) for name, facts in sorted(stored.items())]
+    living = [worker for worker in found if worker.heartbeat_time.ToMicroseconds() >= oldest]
+    gone = {worker.name for worker in found} - {worker.name for worker in living}
+    if gone:
+        await store.client.hdel(store.keys.named("workers"), *gone)
+    return living
 
 
 def describe_worker(name: str, facts: Mapping[str, Any]) -> admin_pb2.Worker:

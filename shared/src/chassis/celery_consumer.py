@@ -106,4 +106,41 @@ def _rate_limit(worker: Any, task_name: str, rate_limit: Any, **arguments: Any) 
     return answer
 
 
+@control.control_command(args=[("concurrency", int)], signature="<N>")
+def set_concurrency(worker: Any, concurrency: int, **_: Any) -> Any:
+    """Tell worker(s) how many attempts to run at a time. What runs goes on to its end."""
+    return _resize(worker, concurrency)
+
+
+def _pool_grow(worker: Any, n: int = 1, **_: Any) -> Any:
+    """Grow pool by n processes/threads."""
+    return _resize(worker, worker.consumer.pool.num_processes + n)
+
+
+def _pool_shrink(worker: Any, n: int = 1, **_: Any) -> Any:
+    """Shrink pool by n processes/threads."""
+    return _resize(worker, worker.consumer.pool.num_processes - n)
+
+
+def _resize(worker: Any, concurrency: int) -> Any:
+    consumer = worker.consumer
+    change = concurrency - consumer.pool.num_processes
+    try:
+        if change > 0:
+            consumer.pool.grow(change)
+        elif change < 0:
+            consumer.pool.shrink(-change)
+    except (AttributeError, ValueError) as error:
+        return {"error": f"the pool cannot have {concurrency}: {error}"}
+    consumer._update_prefetch_count(change)  # noqa: SLF001 (as Celery's own commands do)
+    log.info("worker.resized", concurrency=concurrency, before=concurrency - change)
+    if isinstance(worker.app, ServiceApp):
+        try:
+            intakes[worker.app.service].announce()
+        except RedisError as error:
+            log.warning("worker.heartbeat_waits", error=str(error))
+    return {"ok": f"the pool has {concurrency}"}
+
+
+control.Panel.data.update(pool_grow=_pool_grow, pool_shrink=_pool_shrink)
 control.Panel.data.update(enable_events=_enable_events, revoke=_revoke, terminate=_terminate, rate_limit=_rate_limit)

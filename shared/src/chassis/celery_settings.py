@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import kombu
-from celery.concurrency import get_implementation
+from celery import concurrency
 
 from chassis.sentinels import SentinelUrl, names_sentinels
 from chassis.store import CONNECT_TIMEOUT_SECONDS, SOCKET_TIMEOUT_SECONDS
@@ -14,15 +14,24 @@ if TYPE_CHECKING:
     from chassis.worker import ServiceApp
 
 
+#: Pools that change their size while they run, under the names that Celery's own have.
+POOLS: Final = {
+    "threads": "chassis.threads_pool:TaskPool",
+    "prefork": "chassis.prefork_pool:TaskPool",
+    "processes": "chassis.prefork_pool:TaskPool",
+}
+vars(concurrency)["ALIASES"].update(POOLS)
+
+
 def celery_pool(kind: str) -> str:
     """Celery's name for a pool."""
-    return "chassis.threads_pool:TaskPool" if kind == "threads" else kind
+    return POOLS.get(kind, kind)
 
 
 def kind_of_pool(pool: Any) -> str:
     """Our name for a pool that Celery was given by whatever name it has."""
-    module = get_implementation(pool).__module__.rpartition(".")[2]
-    return {"thread": "threads", "threads_pool": "threads"}.get(module, module)
+    module = concurrency.get_implementation(pool).__module__.rpartition(".")[2]
+    return {"thread": "threads", "threads_pool": "threads", "prefork_pool": "prefork"}.get(module, module)
 
 
 def broker(redis_url: str) -> tuple[str, str]:

@@ -28,6 +28,8 @@ class WorkItem:
     token: str
     span_id: bytes
     begun: bool
+    #: How long it had been due when it was fetched.
+    waited_seconds: float = 0.0
 
     @classmethod
     def of(cls, delivery: Delivery) -> WorkItem:
@@ -43,6 +45,7 @@ class WorkItem:
             token=begun.token if begun else secrets.token_hex(8),
             span_id=begun.span_id if begun else secrets.token_bytes(8),
             begun=begun is not None,
+            waited_seconds=delivery.waited.total_seconds(),
         )
 
     def parsed(self) -> store_pb2.OperationRecord:

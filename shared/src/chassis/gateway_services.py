@@ -18,6 +18,8 @@ from chassis.archivist import Archivist
 from chassis.dead_letters import DeadLetterServicer
 from chassis.event_log import EventLog
 from chassis.events import EventServicer
+from chassis.exposed_facts import store_source
+from chassis.exposition import exposition
 from chassis.operation_admin import OperationServicer
 from chassis.operations_rpc import OperationsServicer
 from chassis.scaling import ScalerServicer
@@ -38,6 +40,7 @@ def standard_servicers(gateway: Gateway) -> list[Registration]:
     exporter = SpanExporter(app.service, store, events, sink())
     archivist = Archivist(store, gateway.operations.archive, tail=gateway.settings.waybill.tail)
     letters = DeadLetterServicer(app, gateway.operations)
+    exposition().add(store_source(app, gateway.settings.waybill))
     gateway.background += [
         events.run,
         exporter.run,

@@ -83,7 +83,10 @@ class Held:
     """A delivery from its fetch until it is settled, lost or given back. Times are monotonic, 0 for not yet."""
 
     item: WorkItem
+    #: Handed to the pool: it is not given back any more.
     started_at: float = 0.0
+    #: Taken by a slot of the pool: its time runs.
+    running_at: float = 0.0
     cancel_asked_at: float = 0.0
     #: The attempt, where it runs in this process.
     attempt: Attempt | None = None
@@ -99,7 +102,7 @@ class Intake:
     """Fetches for one worker process, and renews what it fetched until it is settled, lost or given back.
 
     Args:
-        slots: attempts that the pool runs at a time; the transport corrects it when the pool grows or shrinks.
+        slots: attempts that the pool runs at a time; see `resize`.
         forks: attempts run in the pool's children.
     """
 
@@ -129,6 +132,10 @@ class Intake:
         self.leaving = False
         #: Names of the ordinary tasks that Celery runs here.
         self.registered: Container[str] = ()
+        #: How many attempts the pool can run at once now, where that may be fewer than it is meant to: children start.
+        self.able: Callable[[], int] | None = None
+        #: Writes a heartbeat now. Raises RedisError.
+        self.announce: Callable[[], None] = lambda: None
         #: Called when there is room again after a time without.
         self.on_room: Callable[[], None] = lambda: None
         #: Called when the worker leaves and the store is silent: ends what waits for it in another thread.
@@ -147,6 +154,10 @@ class Intake:
         self._lock = threading.RLock()
         self._session = secrets.token_hex(6)
         self._fetches = self._heard = 0
+
+    def resize(self, slots: int) -> None:
+        """The pool is meant to run so many attempts at a time; what is fetched follows what it can run now."""
+        self.slots = slots if self.able is None else min(slots, self.able())
 
     def room(self) -> int:
         """How many deliveries a fetch may bring now. It waits until half of what goes beyond the slots is done."""
@@ -213,6 +224,11 @@ class Intake:
         """Asked once."""
         return not self.store.answers(FAREWELL)
 
+    @property
+    def running(self) -> int:
+        """Attempts that a slot has taken and that are not over."""
+        return sum(bool(held.running_at) and not held.decided for held in self.snapshot())
+
     def operations(self) -> list[str]:
         with self._lock:
             return [held.item.operation_id for held in self._held.values() if not held.fenced]
@@ -228,6 +244,7 @@ class Intake:
             if held is None or held.decided:
                 return False
             held.started_at = time.monotonic()
+            held.running_at = 0.0 if self.forks else held.started_at
             return True
 
     def runs_in(self, delivery: str, *, attempt: Attempt | None = None, child: int = 0) -> None:
@@ -236,6 +253,7 @@ class Intake:
             held = self._held.get(delivery)
             if held is not None:
                 held.attempt, held.child = attempt, child or held.child
+                held.running_at = held.running_at or time.monotonic()
 
     def ended(self, delivery: str, ended: Ended | None) -> None:
         """The pool is done with it; None: there was nothing to run."""
@@ -245,7 +263,7 @@ class Intake:
                 return
             if ended is not None:
                 self.costs.ran(held.item.task, ended.seconds)
-            self._decide(held, ended.settlement if ended is not None else None)
+            self._decide(held, ended.settlement if ended is not None else None, ended.seconds if ended else None)
 
     def settle_for(self, held: Held, settlement: Settlement) -> bool:
         """Settle an attempt in its place; False when it has ended by itself meanwhile."""
@@ -320,12 +338,12 @@ class Intake:
         if held.attempt is not None:
             held.attempt.stop(FencedOff())
 
-    def _decide(self, held: Held, settlement: Settlement | None) -> None:
+    def _decide(self, held: Held, settlement: Settlement | None, seconds: float | None = None) -> None:
         self._leave_work(held)
         if settlement is None:
             self._held.pop(held.item.delivery, None)
         else:
-            self.settler.put(held.item, settlement)
+            self.settler.put(held.item, settlement, seconds)
         self._say_if_there_is_room()
 
     def _leave_work(self, held: Held) -> None:

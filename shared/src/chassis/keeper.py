@@ -10,7 +10,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import psutil
@@ -115,7 +115,8 @@ class Keeper(threading.Thread):
             log.info("worker.drained", worker=intake.worker, abandoned=intake.abandoned)
             os._exit(0)
         log.warning("worker.recycled", worker=intake.worker, abandoned=intake.abandoned)
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 (this program again)
+        again = arguments_again(sys.orig_argv[1:], int(self._describe()["concurrency"]))
+        os.execv(sys.executable, [sys.executable, *again])  # noqa: S606 (this program again)
 
     def _keep_house(self) -> None:
         housekeeping.report(self._intake.store.run(store_calls.housekeeping(lease=self._intake.lease)))
@@ -134,11 +135,11 @@ class Keeper(threading.Thread):
 
 def overrun(held: Held, timeout_seconds: float, now: float) -> str:
     """Why the attempt is to be ended by force: "timeout", "cancelled", or empty."""
-    if held.decided or not held.started_at:
+    if held.decided or not held.running_at:
         return ""
     if held.cancel_asked_at and now > held.cancel_asked_at + OVERRUN_SECONDS:
         return "cancelled"
-    return "timeout" if now > held.started_at + timeout_seconds + OVERRUN_SECONDS else ""
+    return "timeout" if now > held.running_at + timeout_seconds + OVERRUN_SECONDS else ""
 
 
 def settlement_of(task: OperationTask, held: Held, why: str) -> Settlement:
@@ -147,6 +148,15 @@ def settlement_of(task: OperationTask, held: Held, why: str) -> Settlement:
         return Settlement(held.item.operation_id, held.item.token, ops.ATTEMPT_OUTCOME_CANCELLED)
     error = DeadlineExceeded("the attempt outlived its timeout and was ended", reason="ATTEMPT_TIMEOUT")
     return failure(task, held.item, error)
+
+
+def arguments_again(arguments: Sequence[str], concurrency: int) -> list[str]:
+    """A worker's command line for another start with the concurrency that it was last set to."""
+    kept = [argument for argument in arguments if not argument.startswith(_CONCURRENCY)]
+    return [*kept, f"{_CONCURRENCY}{concurrency}"]
+
+
+_CONCURRENCY: Final = "--concurrency="
 
 
 def host_facts() -> dict[str, Any]:

@@ -30,6 +30,7 @@ from chassis.errors import (
     WaybillError,
 )
 from chassis.history import Archive
+from chassis.instruments import ACCEPTANCES
 from chassis.redaction import redacted
 from chassis.statuses import to_status
 from chassis.store import AsyncStore
@@ -144,7 +145,7 @@ class Operations:
         """
         call = store_calls.accept(items, bound=self.app.queue_bound)
         if not self.replicas:
-            return await self.store.run(call)
+            return _counted(items, await self.store.run(call))
         verdicts, confirmed = await self.store.run_replicated(call, self.replicas)
         if confirmed < self.replicas:
             raise Unavailable(
@@ -152,7 +153,7 @@ class Operations:
                 reason="NOT_REPLICATED",
                 retry_after=NOT_REPLICATED_RETRY,
             )
-        return verdicts
+        return _counted(items, verdicts)
 
     async def get(self, operation_id: str, *, brief: bool = False) -> operations_pb2.Operation:
         """Raises NotFound, reason OPERATION_NOT_FOUND."""
@@ -226,6 +227,12 @@ class Operations:
                 )
             case _:
                 raise Cancelled("the parent operation runs no more", reason="PARENT_ENDED")
+
+
+def _counted(items: Sequence[Acceptance], verdicts: list[Verdict]) -> list[Verdict]:
+    for item, verdict in zip(items, verdicts, strict=True):
+        ACCEPTANCES.add(item.record.task, item.queue, verdict.verdict)
+    return verdicts
 
 
 def provenance_of_call(*, server: bool, method: str = "") -> Provenance:

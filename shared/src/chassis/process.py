@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from chassis import logging, telemetry
+from chassis import exposition, logging, telemetry
 from chassis.database import open_database
 from chassis.settings import ServiceSettings, SettingsError, load, split_list
 
@@ -51,7 +51,11 @@ def run(service: Service, arguments: Sequence[str] | None = None) -> int:
         return _work(service, settings, options)
     telemetry.configure(service.name)
     serve: Callable[[ServiceSettings], int] = load_object(getattr(service, options.role))
-    return serve(settings)
+    exposition.exposition(service.name, options.role, _version(service)).start(waybill)
+    try:
+        return serve(settings)
+    finally:
+        exposition.shutdown()
 
 
 def check(service: Service, settings: ServiceSettings) -> int:

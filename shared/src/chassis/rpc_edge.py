@@ -19,6 +19,7 @@ import grpc
 from chassis import rpc_spans, telemetry
 from chassis.call import Call, current_call
 from chassis.errors import InvalidArgument, Unavailable, WaybillError
+from chassis.instruments import RPC_DURATION
 from chassis.logging import get_logger
 from chassis.rpc_errors import RETRY_AFTER, Answer, Relayed, answer_of, known_error
 from chassis.rpc_spans import SERVER_ERRORS, TRACE_KEY, rpc_span
@@ -165,6 +166,9 @@ class Edge:
         return answer_of(known, self.service)
 
     def _end(self, method: Method, call: Call, code: grpc.StatusCode) -> None:
+        # Of a method that nobody has, a client has made the name.
+        known = "other" if code is grpc.StatusCode.UNIMPLEMENTED else call.method
+        RPC_DURATION.observe((telemetry.now_us() - call.start_us) / 1e6, known, code.name)
         failed = code in SERVER_ERRORS
         if call.projected or (method.lingers and not failed) or (self.draining and method.lingers):
             return

@@ -148,6 +148,8 @@ class WaybillSettings(_Settings):
     grace_seconds: float = Field(10.0, ge=0, le=600)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] = "json"
+    # Where each process answers Prometheus; port 0: any, told in state_dir/scrape. Empty: nowhere.
+    metrics_listen: Address = ""
     # PEM files for every listener and every channel between services; all three or none.
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None
@@ -265,11 +267,17 @@ def contradictions(settings: ServiceSettings) -> Iterator[tuple[str, str]]:
     for name, path in files.items():
         if any(files.values()) and not (path and path.is_file()):
             yield f"WAYBILL_{name.upper()}", "expected a PEM file; TLS needs certificate, key and CA"
-    if not is_loopback(host_and_port(settings.listen)[0]) and not waybill.tls and not waybill.insecure:
+    listeners = {
+        f"{prefix_of(type(settings))}LISTEN": settings.listen,
+        "WAYBILL_METRICS_LISTEN": waybill.metrics_listen,
+    }
+    for variable, address in listeners.items():
+        if not address or is_loopback(host_and_port(address)[0]) or waybill.tls or waybill.insecure:
+            continue
         yield (
-            f"{prefix_of(type(settings))}LISTEN",
+            variable,
             (
-                f"{settings.listen} is reachable from other machines: set WAYBILL_TLS_CERT_FILE, "
+                f"{address} is reachable from other machines: set WAYBILL_TLS_CERT_FILE, "
                 "WAYBILL_TLS_KEY_FILE and WAYBILL_TLS_CA_FILE, or WAYBILL_INSECURE=1 to go without"
             ),
         )

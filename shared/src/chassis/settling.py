@@ -6,6 +6,7 @@ ended waits for them, at most `GATHER_SECONDS`.
 
 from __future__ import annotations
 
+import functools
 import logging as stdlib_logging
 import threading
 import time
@@ -14,10 +15,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from redis.exceptions import RedisError
+from waybill.operations.v1 import operations_pb2 as ops
 
 from chassis import store_calls
 from chassis.deliveries import WorkItem
 from chassis.descriptions import operation_name, state_name
+from chassis.instruments import ATTEMPT_DURATION, ATTEMPTS, QUEUE_WAIT
 from chassis.logging import bound, get_logger
 from chassis.store import Store
 from chassis.store_calls import Settlement
@@ -38,6 +41,8 @@ class _Pending:
     item: WorkItem
     settlement: Settlement
     since: float
+    #: How long its task ran; None: it did not run to its end here.
+    seconds: float | None
 
 
 class Settler(threading.Thread):
@@ -60,10 +65,10 @@ class Settler(threading.Thread):
         self._sending = False
         self._ending = False
 
-    def put(self, item: WorkItem, settlement: Settlement) -> None:
-        """Settle this, soon; returns at once."""
+    def put(self, item: WorkItem, settlement: Settlement, seconds: float | None = None) -> None:
+        """Settle this, whose task ran so long, soon; returns at once."""
         with self._changed:
-            self._pending.append(_Pending(item, settlement, time.monotonic()))
+            self._pending.append(_Pending(item, settlement, time.monotonic(), seconds))
             waiting = len(self._pending)
             if waiting == 1 or waiting >= BATCH_LIMIT or not self._more_to_come():
                 self._changed.notify_all()
@@ -119,6 +124,7 @@ class Settler(threading.Thread):
                 pause = min(LONGEST_PAUSE_SECONDS, pause * 2)
                 continue
             for pending, state in zip(batch, states, strict=True):
+                count(pending, state)
                 self._say(pending.item, state)
             return
 
@@ -133,3 +139,19 @@ class Settler(threading.Thread):
                 log.warning("attempt.fenced", attempt=item.number)
             else:
                 log.info("attempt.settled", attempt=item.number, state=state_name(state))
+
+
+def count(pending: _Pending, state: int | None) -> None:
+    """For the metrics of this worker."""
+    item = pending.item
+    ATTEMPTS.add(item.task, item.queue, outcome_name(pending.settlement.outcome) if state is not None else "fenced")
+    QUEUE_WAIT.observe(item.waited_seconds, item.task, item.queue)
+    if pending.seconds is not None:
+        ATTEMPT_DURATION.observe(pending.seconds, item.task)
+
+
+@functools.cache
+def outcome_name(outcome: int) -> str:
+    """`succeeded` and so on."""
+    named = ops.AttemptOutcome.Name(outcome)  # type: ignore[arg-type]
+    return named.removeprefix("ATTEMPT_OUTCOME_").lower()

@@ -153,6 +153,8 @@ class Delivery:
     task: str
     queue: str
     max_attempts: int
+    #: How long it had been due.
+    waited: timedelta = timedelta()
     #: None: its attempt is still to begin.
     begun: Begun | None = None
 
@@ -221,6 +223,7 @@ def _read_delivery(  # noqa: PLR0913, PLR0917 (as the script answers)
     task: bytes,
     queue: bytes,
     max_attempts: int,
+    waited_us: int,
     token: bytes = b"",
     span: bytes = b"",
     previous_span: bytes = b"",
@@ -228,8 +231,9 @@ def _read_delivery(  # noqa: PLR0913, PLR0917 (as the script answers)
     begun = None
     if token:
         begun = Begun(attempts + 1, previous_span.decode(), token.decode(), bytes.fromhex(span.decode()))
+    waited = timedelta(microseconds=waited_us)
     return Delivery(
-        id_.decode(), delivery.decode(), record, attempts, task.decode(), queue.decode(), max_attempts, begun
+        id_.decode(), delivery.decode(), record, attempts, task.decode(), queue.decode(), max_attempts, waited, begun
     )
 
 

@@ -28,10 +28,11 @@ class TaskPool(BasePool):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        #: None ends the thread that gets it.
+        #: None makes the thread that gets it look whether it is one too many.
         self._work: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         self._threads: set[threading.Thread] = set()
-        self._add_threads(self.limit)
+        self._lock = threading.Lock()
+        self._add_threads()
 
     def on_apply(
         self,
@@ -46,16 +47,13 @@ class TaskPool(BasePool):
         self._work.put(lambda: apply_target(target, args, kwargs, callback, accept_callback))
 
     def grow(self, n: int = 1) -> None:
-        self.limit += n
-        self._add_threads(n)
+        self._set_limit(self.limit + n)
 
     def shrink(self, n: int = 1) -> None:
-        """End n threads, each after what it runs. Raises ValueError when none would be left."""
+        """End n threads, each after what it runs now. Raises ValueError when none would be left."""
         if n >= self.limit:
             raise ValueError(f"the pool has {self.limit} threads, and one of them stays")
-        self.limit -= n
-        for _ in range(n):
-            self._work.put(None)
+        self._set_limit(self.limit - n)
 
     def on_stop(self) -> None:
         """Wait for what runs; what no thread has taken is dropped."""
@@ -65,25 +63,41 @@ class TaskPool(BasePool):
         except queue.Empty:
             pass
         threads = tuple(self._threads)
-        for _ in threads:
-            self._work.put(None)
+        self._set_limit(0)
         for thread in threads:
             thread.join()
 
-    def _add_threads(self, count: int) -> None:
-        for _ in range(count):
-            thread = threading.Thread(target=self._run, name="slot", daemon=True)
-            self._threads.add(thread)
-            thread.start()
+    def _set_limit(self, limit: int) -> None:
+        with self._lock:
+            self.limit = limit
+        self._add_threads()
+        for _ in range(len(self._threads) - limit):
+            self._work.put(None)
+
+    def _add_threads(self) -> None:
+        with self._lock:
+            for _ in range(self.limit - len(self._threads)):
+                thread = threading.Thread(target=self._run, name="slot", daemon=True)
+                self._threads.add(thread)
+                thread.start()
 
     def _run(self) -> None:
-        while (work := self._work.get()) is not None:
+        while not self._is_one_too_many():
+            work = self._work.get()
+            if work is None:
+                continue
             try:
                 work()
             except Exception:  # a slot outlives what was run in it
                 log.exception("slot.broken")
             del work
-        self._threads.discard(threading.current_thread())
+
+    def _is_one_too_many(self) -> bool:
+        with self._lock:
+            if len(self._threads) <= self.limit:
+                return False
+            self._threads.discard(threading.current_thread())
+            return True
 
     def _get_info(self) -> dict[str, Any]:
         info: dict[str, Any] = super()._get_info()  # type: ignore[misc]

@@ -77,7 +77,7 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]
 
     def credit(self, intake: Intake) -> int:
         """How many more deliveries may be held. Celery's prefetch count is the pool's size."""
-        intake.slots = self.prefetch_count or intake.slots
+        intake.resize(self.prefetch_count or intake.slots)
         return intake.room() - self._plain_held
 
     @property

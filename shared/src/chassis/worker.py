@@ -24,10 +24,11 @@ from google.protobuf.message import Message
 from redis.exceptions import RedisError
 from waybill.operations.v1 import operations_pb2 as ops
 
-from chassis import celery_requests, durability, plain_messages, telemetry
+from chassis import celery_requests, durability, exposition, plain_messages, telemetry
 from chassis.attempts import Attempt, FanOut
 from chassis.celery_settings import celery_pool, celery_settings, kind_of_pool
 from chassis.deliveries import WorkItem
+from chassis.exposed_facts import worker_source
 from chassis.history import Archive
 from chassis.intake import Intake, intakes
 from chassis.keeper import Keeper, host_facts
@@ -268,6 +269,8 @@ class Attendance:
         )
         self.intake.begins_alone = lambda task: bool(rate(app.operation_tasks[task].rate_limit or ""))
         self.keeper = Keeper(self.intake, self.facts, task_named=app.operation_tasks.__getitem__)
+        self.intake.announce = self.keeper.beat
+        self._pool: Any = None
 
     def begin(self) -> None:
         """Before the worker connects."""
@@ -279,19 +282,27 @@ class Attendance:
         signals.worker_shutdown.connect(self.on_shutdown, weak=False)
 
     def on_ready(self, sender: Any = None, **_: Any) -> None:
+        self._pool = sender.pool
+        if self.intake.forks:
+            self.intake.able = lambda: int(sender.pool.able)
         durability.look(self.app.store, self.app.waybill)
         self.intake.settler.start()
         self.keeper.start()
+        endpoint = exposition.exposition(self.app.service, "worker", version_of(self.app.service))
+        endpoint.add(worker_source(self.intake, self.facts))
+        endpoint.start(self.app.waybill)
         self._offer_parked_messages()
         if self.app.relay is not None:
             self.app.relay.start()
         self._say_when_up(sender)
 
     def _say_when_up(self, consumer: Any) -> None:
-        """Ready is who can run an attempt: of a pool with children, when those are up."""
-        if _children_up(consumer.pool) < _children(consumer.pool):
+        """Ready is who can run an attempt and is listed: of a pool with children, when those are up."""
+        if self.intake.forks and consumer.pool.able < consumer.pool.num_processes:
             consumer.timer.call_after(UP_CHECK_SECONDS, self._say_when_up, (consumer,))
             return
+        with contextlib.suppress(RedisError):  # the next heartbeat says it
+            self.keeper.beat()
         log.info(
             "worker.ready",
             worker=self.app.worker_name,
@@ -317,6 +328,7 @@ class Attendance:
         if self.app.relay is not None:
             self.app.relay.stop()
         self.keeper.stop()
+        exposition.shutdown()
         telemetry.shutdown()
         log.info("worker.drained", worker=self.app.worker_name)
 
@@ -325,21 +337,11 @@ class Attendance:
         return {
             **host_facts(),
             "pool": self.pool,
-            "concurrency": self.intake.slots,
+            "concurrency": self._pool.num_processes if self._pool is not None else self.concurrency,
             "queues": list(self.queues),
             "tasks": sorted(self.app.operation_tasks),
             "version": version_of(self.app.service),
         }
-
-
-def _children(pool: Any) -> int:
-    """How many children a pool of Celery's has; 0 for a pool without."""
-    return len(getattr(getattr(pool, "_pool", None), "_pool", ()))
-
-
-def _children_up(pool: Any) -> int:
-    """How many of them have said that they take work."""
-    return len(getattr(getattr(pool, "_pool", None), "_all_inqueues", ()))
 
 
 def attend(sender: Any = None, **_: Any) -> None:

@@ -1,4 +1,4 @@
-"""Queues, workers and the scaler, as operators and KEDA see them."""
+"""Queues and workers, as operators see and steer them."""
 
 import json
 import time
@@ -7,10 +7,8 @@ from types import SimpleNamespace
 import pytest
 from chassis import store_calls
 from chassis.admin_rpc import QueueServicer, WorkerServicer, node_name
-from chassis.errors import InvalidArgument, NotFound, Unimplemented
+from chassis.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from chassis.plain_messages import take
-from chassis.scaling import ScalerServicer
-from externalscaler import externalscaler_pb2 as scaler
 from waybill.admin.v1 import admin_pb2
 from waybill.operations.v1 import operations_pb2 as ops
 
@@ -20,8 +18,13 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 def app():
     queues = [SimpleNamespace(name="test.q"), SimpleNamespace(name="test.empty")]
-    control = SimpleNamespace(sent=[])
-    control.broadcast = lambda command, destination: control.sent.append((command, destination))
+    control = SimpleNamespace(sent=[], answer=None)
+
+    def broadcast(command, destination, **options):
+        control.sent.append((command, destination, options.get("arguments")))
+        return [{destination[0]: control.answer}] if control.answer and options.get("reply") else []
+
+    control.broadcast = broadcast
     return SimpleNamespace(service="test", queues=queues, control=control)
 
 
@@ -33,11 +36,6 @@ async def queues(app, async_store):
 @pytest.fixture
 async def workers(app, async_store):
     return WorkerServicer(app, async_store)
-
-
-@pytest.fixture
-async def scaling(app, async_store):
-    return ScalerServicer(app, async_store)
 
 
 async def facts(queues, name="test.q"):
@@ -184,58 +182,61 @@ async def test_draining_a_worker_tells_that_one(workers, app, store):
     worker = await workers.DrainWorker(admin_pb2.DrainWorkerRequest(worker="test@h:42"), None)
 
     assert worker.draining
-    assert app.control.sent == [("shutdown", [node_name("test", worker)])]
+    assert app.control.sent == [("shutdown", [node_name("test", worker)], None)]
     assert node_name("test", worker) == "test-42@h"
     with pytest.raises(NotFound):
         await workers.DrainWorker(admin_pb2.DrainWorkerRequest(worker="test@h:43"), None)
-    with pytest.raises(Unimplemented):
-        await workers.SetConcurrency(admin_pb2.SetConcurrencyRequest(worker="test@h:42"), None)
 
 
-async def metric(scaling, **metadata):
-    reference = scaler.ScaledObjectRef(scalerMetadata=metadata)
-    answer = await scaling.GetMetrics(scaler.GetMetricsRequest(scaledObjectRef=reference), None)
-    return answer.metricValues[0].metricValue
+def resizing(workers, name="test@h:42", concurrency=7):
+    return workers.SetConcurrency(admin_pb2.SetConcurrencyRequest(worker=name, concurrency=concurrency), None)
 
 
-async def test_the_scaler_counts_what_is_due_and_what_runs(scaling, queues, work):
-    """One queue or all; a paused queue's depth counts as none, its running attempts still do."""
-    work.accept(4)
-    (running,) = work.accept(1)
+async def test_setting_the_concurrency_tells_that_worker_and_waits_for_its_answer(workers, app, store):
+    """The answer has the new figure."""
+    heartbeat(store, "test@h:42", pid=42)
+    app.control.answer = {"ok": "the pool has 7"}
 
-    assert await metric(scaling) == await metric(scaling, queue="test.q") == 5
-    assert await metric(scaling, queue="test.empty") == 0
-    work.begin(running)
-    assert await metric(scaling) == 5
-    await queues.PauseQueue(admin_pb2.PauseQueueRequest(queue="test.q"), None)
-    work.accept(3)
-    assert await metric(scaling) == 5
+    worker = await resizing(workers)
+
+    assert worker.concurrency == 7
+    assert app.control.sent == [("set_concurrency", ["test-42@h"], {"concurrency": 7})]
 
 
-async def test_the_scaler_is_active_while_there_is_work(scaling, work):
-    """Zero workers are enough for nothing."""
-    reference = scaler.ScaledObjectRef()
-    assert not (await scaling.IsActive(reference, None)).result
+async def test_a_worker_that_does_not_answer_is_unavailable(workers, store):
+    """Whether it heard is unknown; the client may ask again."""
+    heartbeat(store, "test@h:42", pid=42)
 
-    work.accept(1)
+    with pytest.raises(Unavailable) as refused:
+        await resizing(workers)
 
-    assert (await scaling.IsActive(reference, None)).result
-    async for answer in scaling.StreamIsActive(reference, None):
-        assert answer.result
-        break
+    assert (refused.value.reason, refused.value.retry_after is not None) == ("WORKER_SILENT", True)
 
 
-@pytest.mark.parametrize("target", ["0", "-1", "x", "1.5"])
-async def test_a_target_that_is_none_is_bad_input(scaling, target):
-    """So is a queue that there is not."""
+@pytest.mark.parametrize(
+    ("facts", "reason"), [({"pool": "solo"}, "POOL_NOT_RESIZABLE"), ({"draining": True}, "WORKER_DRAINING")]
+)
+async def test_a_pool_that_cannot_change_is_a_failed_precondition(workers, app, store, facts, reason):
+    """And nobody is told anything; so is one that says so itself."""
+    heartbeat(store, "test@h:42", pid=42, **facts)
+    heartbeat(store, "test@h:43", pid=43)
+    with pytest.raises(FailedPrecondition) as refused:
+        await resizing(workers)
+    assert (refused.value.reason, app.control.sent) == (reason, [])
+
+    app.control.answer = {"error": "the pool cannot have 7"}
+    with pytest.raises(FailedPrecondition, match="cannot have 7"):
+        await resizing(workers, "test@h:43")
+
+
+@pytest.mark.parametrize("concurrency", [-1, 0, 1_001])
+async def test_a_concurrency_out_of_bounds_is_bad_input(workers, store, concurrency):
+    """1 to 1,000; a worker that is not heard of any more is not found, whatever is asked of it."""
+    heartbeat(store, "test@h:42", pid=42, age_seconds=31)
+
     with pytest.raises(InvalidArgument):
-        await scaling.GetMetricSpec(scaler.ScaledObjectRef(scalerMetadata={"target": target}), None)
+        await resizing(workers, concurrency=concurrency)
     with pytest.raises(InvalidArgument):
-        await metric(scaling, queue="nowhere")
-
-
-async def test_the_target_is_what_the_scaler_was_told(scaling):
-    """Operations per worker; 20 unless set."""
-    for metadata, target in (({}, 20), ({"target": "7"}, 7)):
-        spec = await scaling.GetMetricSpec(scaler.ScaledObjectRef(scalerMetadata=metadata), None)
-        assert [one.targetSize for one in spec.metricSpecs] == [target]
+        await resizing(workers, name="")
+    with pytest.raises(NotFound):
+        await resizing(workers)

@@ -45,7 +45,7 @@ ITEM = WorkItem("id", "d", b"", "test.do", "q", 1, 3, "token", b"12345678", begu
 )
 def test_when_an_attempt_is_ended_by_force(started, cancelled, decided, now, why):
     """It has had its timeout, or been told of a cancellation, and some time to end by itself."""
-    held = Held(ITEM, started_at=started, cancel_asked_at=cancelled, decided=decided)
+    held = Held(ITEM, running_at=started, cancel_asked_at=cancelled, decided=decided)
 
     assert overrun(held, TIMEOUT, now) == why
 
@@ -90,7 +90,7 @@ class Desk:
 def test_an_attempt_of_threads_that_outlives_its_timeout_is_settled_and_its_slot_abandoned():
     """The operation is told why, and another attempt follows; what the thread says later is not heard."""
     desk = Desk(forks=False)
-    desk.held.started_at -= TIMEOUT + OVERRUN_SECONDS + 1
+    desk.held.running_at -= TIMEOUT + OVERRUN_SECONDS + 1
 
     kept = desk.enforce()
 
@@ -115,7 +115,7 @@ def test_an_attempt_in_a_child_is_ended_with_its_process():
     desk = Desk(forks=True)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         desk.intake.runs_in(desk.item.delivery, child=child.pid)
-        desk.held.started_at -= TIMEOUT + OVERRUN_SECONDS + 1
+        desk.held.running_at -= TIMEOUT + OVERRUN_SECONDS + 1
 
         kept = desk.enforce()
 

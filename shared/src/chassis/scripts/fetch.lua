@@ -1,8 +1,8 @@
 -- Take up to n due operations for a worker, each with a lease; begin those that are short, so that they need no begin of their own.
 -- ARGV: n, lease (µs), session of the worker, number of this fetch in it, number of the last fetch that was heard of, worker,
 -- seed of tokens and span ids (random), budget of shared begins (µs), number of queues, queues..., then each task that the worker registers with the time that it is known to run (µs; -1: unknown).
--- Returns {time to the next due operation (-1: none), {id, delivery, record, attempts so far, task, queue, max attempts}...}; of what
--- has begun, also the token, the span id, and the span id of the attempt before.
+-- Returns {time to the next due operation (-1: none), {id, delivery, record, attempts so far, task, queue, max attempts, time that
+-- it was due (µs)}...}; of what has begun, also the token, the span id, and the span id of the attempt before.
 local limit, lease, session, number, heard = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
 local worker, seed, budget, queue_count = ARGV[6], ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9])
 local base = session .. '.' .. number
@@ -116,7 +116,7 @@ local answer = {0}
 
 local function deliver(id, f)
   local key, attempts, delivery = op_key(id), tonumber(f[5] or '0'), base .. ':' .. #answer
-  local item = {id, delivery, f[4], attempts, f[2], f[6], tonumber(f[8])}
+  local item = {id, delivery, f[4], attempts, f[2], f[6], tonumber(f[8]), math.max(0, now - tonumber(f[17] or now))}
   if begins(f, attempts) then
     local span = string.sub(redis.sha1hex(seed .. id), 1, 16)
     local token = seed .. '.' .. #answer

@@ -142,7 +142,7 @@ class MemoryStore(MemoryAttempts, MemoryArchiving):
             else:
                 number = len(deliveries) + 1
                 operation.delivery = f"{session}.{fetch}:{number}"
-                answer = _delivery(operation)
+                answer = _delivery(operation, self.now_us)
                 if operation.begins_shared and 0 <= costs_us[operation.task] <= budget_us:
                     budget_us -= costs_us[operation.task]
                     token, span = f"{seed}.{number}", hashlib.sha1((seed + operation.id).encode()).hexdigest()[:16]  # noqa: S324 (an id)
@@ -303,7 +303,7 @@ class MemoryStore(MemoryAttempts, MemoryArchiving):
         return operation.id in {**queue, **self.leases, **self.parked.get(operation.task, {})}
 
 
-def _delivery(operation: MemoryOperation) -> list[Any]:
+def _delivery(operation: MemoryOperation, now_us: int) -> list[Any]:
     return [
         operation.id.encode(),
         operation.delivery.encode(),
@@ -312,4 +312,5 @@ def _delivery(operation: MemoryOperation) -> list[Any]:
         operation.task.encode(),
         operation.queue.encode(),
         operation.max_attempts,
+        max(0, now_us - operation.place_us),
     ]
