@@ -13,6 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import archive
 import batch_accept
 import depth
 import end_to_end
@@ -38,6 +39,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "depth": depth.rows,
     "memory": memory.rows,
     "latency": latency.rows,
+    "archive": archive.rows,
 }
 
 

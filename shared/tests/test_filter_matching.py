@@ -114,7 +114,7 @@ def filled(archive, monkeypatch):
 def test_the_archive_and_the_store_choose_alike(filled):
     """Whatever the filter says: everything that matches, once, newest first, through windows and pages."""
 
-    @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
     @given(EXPRESSIONS)
     def choose(expression):
         found = archived(filled, Selection(expression))

@@ -21,8 +21,9 @@ from chassis.telemetry import now_us
 
 #: Where the newest of a list stands, and where it goes on: the instant that it is ordered by, and the id.
 Position = tuple[int, str]
-#: Rows of an index that one read looks at.
+#: Rows of an index that one read looks at where few of them are wanted; at first it looks at fewer.
 WINDOW: Final = 5_000
+FIRST_WINDOW: Final = 400
 
 _ALL_STATES: Final = frozenset(ops.OperationState.values())
 #: Those that the archive has.
@@ -74,13 +75,27 @@ def read_stretch(
     until: Position | None,
     limit: int,
 ) -> Stretch:
-    """What comes after `after`, up to `until` and including it: of WINDOW rows the first `limit` that are wanted."""
+    """After `after`, up to `until` and including it: of at most WINDOW rows the first `limit` that are wanted."""
     walk = _walk_of(index, selection)
     walked = _between(walk, index, selection.parts, after, until)
-    found = connection.execute(_wanted(walk, walked, selection, limit)).all()
+    stretch = _look_at(connection, walk, walked, selection, limit, min(FIRST_WINDOW, WINDOW))
+    if stretch.end is None or len(stretch.found) >= limit // 4:
+        return stretch
+    return _look_at(connection, walk, walked, selection, limit, WINDOW)
+
+
+def _look_at(
+    connection: sa.Connection,
+    walk: _Walk,
+    walked: sa.Select[int, str],
+    selection: Selection,
+    limit: int,
+    window: int,
+) -> Stretch:
+    found = connection.execute(_wanted(walk, walked, selection, limit, window)).all()
     if len(found) == limit:
         return Stretch(found, (found[-1].at, found[-1].id))
-    last = connection.execute(walked.with_only_columns(walk.at, walk.id).limit(1).offset(WINDOW - 1)).first()
+    last = connection.execute(walked.with_only_columns(walk.at, walk.id).limit(1).offset(window - 1)).first()
     return Stretch(found, None if last is None else (last[0], last[1]))
 
 
@@ -89,12 +104,12 @@ def visible(columns: Columns) -> Condition:
     return sa.and_(columns.deleted.is_(False), columns.keep_until_us > now_us())
 
 
-def _wanted(walk: _Walk, walked: sa.Select[int, str], selection: Selection, limit: int) -> sa.Select[Any]:
+def _wanted(walk: _Walk, walked: sa.Select[int, str], selection: Selection, limit: int, window: int) -> sa.Select[Any]:
     names = sorted({"deleted", "keep_until_us", "replayed_by", *columns_of(selection.expression)})
     columns = [OPERATIONS.c[name] for name in names]
     if walk.id is not OPERATIONS.c.id:
         walked = walked.join(OPERATIONS, OPERATIONS.c.id == walk.id)
-    seen = walked.with_only_columns(walk.at.label("at"), walk.id.label("id"), *columns).limit(WINDOW).subquery("seen").c
+    seen = walked.with_only_columns(walk.at.label("at"), walk.id.label("id"), *columns).limit(window).subquery("seen").c
     conditions = [visible(seen)]
     if selection.not_replayed:
         conditions.append(seen.replayed_by == EMPTY)

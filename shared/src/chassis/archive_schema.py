@@ -68,7 +68,12 @@ def tables(metadata: sa.MetaData) -> tuple[sa.Table, sa.Table]:
         _partial("operations_by_parent", "parent <> ''", "parent"),
         _partial("operations_unsuccessful", f"state <> {SUCCEEDED}", "create_time_us", "id"),
         _partial("operations_dead", "dead_letter_group <> ''", "end_time_us", "id"),
-        _partial("operations_dead_by_group", "dead_letter_group <> ''", "dead_letter_group", "end_time_us", "id"),
+        # With all that the groups are counted by.
+        _partial(
+            "operations_dead_by_group",
+            "dead_letter_group <> ''",
+            *("dead_letter_group", "end_time_us", "id", "keep_until_us", "deleted"),
+        ),
     )
     labels = sa.Table(
         "operation_labels",

@@ -46,3 +46,20 @@ def test_ended_operations_move_into_the_database_and_are_served_from_there(stack
     _, metadata = stack.finished(replay)
     assert (metadata.replayed_from, metadata.state) == (failed.name, ops.OPERATION_STATE_FAILED)
     assert metadata_of(stack.finished(failed)[0]).replayed_by == replay.name
+
+
+def test_statistics_and_cancellations_are_served(stack, submit):
+    """By every gateway, for its own service: what has ended is counted, what waits is cancelled by filter."""
+    for _ in range(3):
+        stack.finished(submit("sample.echo", {"word": "hello"}))
+    service = stack.stub("sample", admin_pb2_grpc.OperationServiceStub)
+
+    answer = service.GetOperationStats(admin_pb2.GetOperationStatsRequest(service="sample", filter="task:ECHO"))
+    assert {(one.task, one.state) for one in answer.stats} == {("sample.echo", ops.OPERATION_STATE_SUCCEEDED)}
+    assert sum(one.count for one in answer.stats) >= 3
+    assert all(one.total.max.ToMicroseconds() >= one.wait.max.ToMicroseconds() > 0 for one in answer.stats)
+
+    held = submit("sample.hold", {"until": "nowhere"}, request_id="to be cancelled")
+    cancel = admin_pb2.CancelOperationsRequest(service="sample", filter='request_id = "to be cancelled"')
+    assert service.CancelOperations(cancel).cancelled == 1
+    assert stack.finished(held)[1].state == ops.OPERATION_STATE_CANCELLED
