@@ -47,6 +47,7 @@ class Keeper(threading.Thread):
         self._intake = intake
         self._describe = describe
         self._task_named = task_named
+        self._size_at_start = intake.slots
         self._done = threading.Event()
         self._next: dict[str, float] = {}
 
@@ -115,7 +116,9 @@ class Keeper(threading.Thread):
             log.info("worker.drained", worker=intake.worker, abandoned=intake.abandoned)
             os._exit(0)
         log.warning("worker.recycled", worker=intake.worker, abandoned=intake.abandoned)
-        again = arguments_again(sys.orig_argv[1:], int(self._describe()["concurrency"]))
+        again, size = sys.orig_argv[1:], int(self._describe()["concurrency"])
+        if size != self._size_at_start:
+            again = arguments_again(again, size)
         os.execv(sys.executable, [sys.executable, *again])  # noqa: S606 (this program again)
 
     def _keep_house(self) -> None:

@@ -141,6 +141,20 @@ def test_a_pool_that_changes_all_the_time_loses_nothing(stack, submit, resize):
     assert all(ran_once(stack, operation) for operation in operations)
 
 
+def test_a_worker_keeps_its_size_over_an_attempt_that_heeds_nothing(stack, submit, workers, resize):
+    """A worker of threads starts anew for it, a pool of processes replaces a child: both have what they were set to."""
+    worker = stack.process("sample", "worker")
+    resize(3)
+    mark = worker.mark()
+
+    stack.finished(submit("sample.deaf"), timeout=60)
+    if stack.services["sample"].environment["SAMPLE_WORKER_POOL"] == "threads":
+        worker.wait_for_event("worker.recycled", since=mark)
+        worker.wait_for_event("worker.ready", since=mark, concurrency=3)
+
+    assert listed(workers) == [3]
+
+
 def test_a_worker_that_is_unknown_is_not_found(workers):
     """By its whole name."""
     with pytest.raises(grpc.RpcError) as refused:
