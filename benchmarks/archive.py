@@ -53,7 +53,7 @@ def _questions(operations: Operations, deep: str) -> Mapping[str, Ask]:
 
     return {
         "first page": page(),
-        "deep page, 900,000 in": page(token=deep),
+        "deep page, nine tenths in": page(token=deep),
         "state = FAILED": page("state = FAILED"),
         "task": page("task = shop.close_books"),
         "label that few have": page("labels.customer = c77"),

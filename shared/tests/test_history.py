@@ -191,6 +191,10 @@ def test_what_cannot_be_read_is_archived_as_it_is(archive):
         ("parent = 'x' AND parent != ''", "operations_by_parent"),
         ("trace_id = 'x'", "operations_by_trace"),
         ("dead_letter_group != '' ORDER BY end_time_us DESC, id DESC", "operations_dead"),
+        ("queue = 'x' ORDER BY create_time_us DESC, id DESC", "operations_by_queue"),
+        ("state <> 5 ORDER BY create_time_us DESC, id DESC", "operations_unsuccessful"),
+        ("dead_letter_group = 'x' AND dead_letter_group != '' ORDER BY end_time_us DESC", "operations_dead_by_group"),
+        ("end_time_us >= 5 AND end_time_us < 9", "operations_by_end"),
         ("keep_until_us <= 5", "operations_by_retention"),
     ],
 )
