@@ -28,9 +28,10 @@ def fakes() -> Iterator[FakeGateways]:
 
 
 @pytest.fixture
-def settings(fakes):
+def settings(fakes, tmp_path):
     """The dashboard in front of the fake gateways, with no trace receiver."""
-    return DashboardSettings(waybill=WaybillSettings(routes=fakes.routes), traces_target="", max_streams=4)
+    waybill = WaybillSettings(routes=fakes.routes, state_dir=tmp_path)
+    return DashboardSettings(waybill=waybill, traces_target="", max_streams=4)
 
 
 @pytest.fixture
@@ -39,6 +40,8 @@ def app(settings):
     application = create_app(settings, connected)
     yield application
     application.extensions[KEY].hub.stop()
+    application.extensions[KEY].errands.stop()
+    application.extensions[KEY].audit.close()
     connected.close()
 
 

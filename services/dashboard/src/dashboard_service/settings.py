@@ -1,6 +1,8 @@
 """The dashboard's settings; prefix DASHBOARD_."""
 
-from typing import Annotated
+import re
+from datetime import timedelta
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from chassis.settings import Address, CommaList, ServiceSettings, SettingsError, host_and_port, is_loopback, load
@@ -15,6 +17,12 @@ def _web_url(value: str) -> str:
     if value and not (parts.scheme in {"http", "https"} and parts.hostname):
         raise ValueError("expected http://host or https://host, or nothing for no link")
     return value.rstrip("/")
+
+
+def _header_name(value: str) -> str:
+    if value and not re.fullmatch(r"[A-Za-z0-9-]+", value):
+        raise ValueError("expected the name of a header, such as X-Forwarded-User, or nothing for none")
+    return value
 
 
 class DashboardSettings(ServiceSettings):
@@ -32,6 +40,12 @@ class DashboardSettings(ServiceSettings):
     max_streams: int = Field(48, ge=1, le=1_000)
     # Pages link to it when set: the address of Jaeger's pages.
     jaeger_url: Annotated[str, AfterValidator(_web_url)] = ""
+    # The header in which a proxy that authenticates names who asks: X-Forwarded-User. Empty: no header is believed.
+    principal_header: Annotated[str, AfterValidator(_header_name)] = ""
+    # Whether browsers show a certificate of WAYBILL_TLS_CA_FILE, whose common name says who asks.
+    client_certificates: Literal["", "optional", "required"] = ""
+    # How long an entry of the audit log is kept.
+    audit_days: int = Field(90, ge=1, le=3_650)
     traces_listen: Address = "127.0.0.1:50054"
     # Where the web process asks for traces. Empty: it shows none.
     traces_target: Address = "127.0.0.1:50054"
@@ -39,8 +53,12 @@ class DashboardSettings(ServiceSettings):
     traces_max_traces: int = Field(10_000, ge=10)
 
     def stored_locally(self) -> tuple[str, ...]:
-        """None: the dashboard keeps nothing."""
+        """None that matters beside a Redis elsewhere: the audit log is the dashboard's own, and no other service's."""
         return ()
+
+    @property
+    def audit_kept(self) -> timedelta:
+        return timedelta(days=self.audit_days)
 
     @property
     def trusted_hosts(self) -> tuple[str, ...]:
@@ -62,6 +80,8 @@ def read() -> DashboardSettings:
         for name, address in (("LISTEN", settings.listen), ("TRACES_LISTEN", settings.traces_listen))
         if not is_loopback(host_and_port(address)[0]) and not settings.waybill.insecure
     }
+    if settings.client_certificates and not settings.waybill.tls:
+        problems["DASHBOARD_CLIENT_CERTIFICATES"] = "means nothing without TLS: set WAYBILL_TLS_* or leave it out"
     if problems:
         raise SettingsError(problems)
     return settings

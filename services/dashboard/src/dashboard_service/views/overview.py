@@ -12,6 +12,7 @@ from waybill.admin.v1 import admin_pb2
 
 from dashboard_service import cursors, pulse
 from dashboard_service.context import current
+from dashboard_service.filters import OperationFilter
 from dashboard_service.live import Hub
 from dashboard_service.operation_rows import BLANK
 from dashboard_service.samples import Health, Sample
@@ -54,7 +55,7 @@ class ServiceCard:
 def page() -> str:
     """The overview."""
     hub = current().hub
-    found = operations.first_page((), operations.Filter(), ROWS)
+    found = operations.first_page((), OperationFilter(), ROWS)
     return render_template(
         "overview.html",
         found=found,
