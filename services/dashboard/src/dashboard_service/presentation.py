@@ -3,7 +3,7 @@
 import json
 import uuid
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from chassis.statuses import reason_of, status_code
@@ -46,6 +46,7 @@ def install(app: Flask) -> None:
     """Give the templates their filters and globals."""
     app.jinja_env.filters.update(
         duration=formatting.duration,
+        seconds=lambda value: formatting.duration(timedelta(seconds=value)),
         position=formatting.position,
         size=formatting.size,
         rate=formatting.rate,

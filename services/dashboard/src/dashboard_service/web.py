@@ -23,6 +23,7 @@ from dashboard_service.views import (
     operations,
     overview,
     queues,
+    statistics,
     traces,
     workers,
 )
@@ -47,7 +48,20 @@ def create_app(settings: DashboardSettings, clients: Clients) -> Flask:
     )
     security.install(app)
     presentation.install(app)
-    for module in (overview, operations, bulk, traces, queues, workers, dead_letters, alerts, audit, live, api):
+    for module in (
+        overview,
+        statistics,
+        operations,
+        bulk,
+        traces,
+        queues,
+        workers,
+        dead_letters,
+        alerts,
+        audit,
+        live,
+        api,
+    ):
         app.register_blueprint(module.blueprint)
     app.register_error_handler(grpc.RpcError, lambda error: _answer(problems.of_call(error)))
     app.register_error_handler(WaybillError, lambda error: _answer(problems.of_error(error)))

@@ -16,7 +16,7 @@ from dashboard_service.filters import OperationFilter
 from dashboard_service.live import Hub
 from dashboard_service.operation_rows import BLANK
 from dashboard_service.samples import Health, Sample
-from dashboard_service.views import operations
+from dashboard_service.views import operations, statistics
 
 CHART_SECONDS = 120
 ROWS = 12
@@ -63,6 +63,7 @@ def page() -> str:
         cursor=cursors.encode(found.cursors),
         series=json.dumps(hub.pulse.series(time.time(), CHART_SECONDS)),
         chart_seconds=CHART_SECONDS,
+        **statistics.values(),
         facts=[json.loads(entry.json) for entry in reversed(hub.facts)],
         **_values(hub),
     )

@@ -1,6 +1,6 @@
 // Every page: the live stream, times that pass, the theme, forms; and what the page at hand needs beside these.
 
-import { Chart } from "./chart.js";
+import { LiveChart, StatsChart } from "./chart.js";
 import { sentence, tellTime } from "./format.js";
 import { Chooser } from "./bulk.js";
 import { enhanceForms, toast } from "./forms.js";
@@ -13,10 +13,12 @@ const main = document.getElementById("main");
 const connection = document.getElementById("connection");
 const NAMES = { live: "Live", waiting: "Reconnecting" };
 const MAX_FACTS = 40;
+const STATISTICS_MS = 30_000;
 
 let table = null;
 let chooser = null;
 let chart = null;
+let statistics = [];
 let stream = null;
 
 const handlers = {
@@ -76,6 +78,7 @@ async function load(address, remember) {
     table.adopt();
   }
   chart?.replace(JSON.parse(page.querySelector("[data-series]").dataset.series));
+  showStatistics();
   tellTime();
   follow();
 }
@@ -188,10 +191,29 @@ function startChart() {
   if (!host) return;
   const fields = ["accepted", "succeeded", "failed", "retried"].map((name) => document.querySelector(`[data-rate=${name}]`));
   const span = document.querySelector("[data-rate-of]");
-  chart = new Chart(host, JSON.parse(host.dataset.series), (means, ago) => {
+  chart = new LiveChart(host, JSON.parse(host.dataset.series), (means, ago) => {
     means.forEach((mean, index) => (fields[index].textContent = ago ? String(mean) : mean.toFixed(mean < 10 ? 1 : 0)));
     span.textContent = ago ? `${ago} s ago, per second` : "per second, mean of 10 s";
   });
+}
+
+/** Statistics move slowly: they are asked for once in a while, by whoever looks. */
+function startStatistics() {
+  const section = () => document.getElementById("statistics");
+  if (!section()) return;
+  statistics = [...section().querySelectorAll("[data-chart]")].map((host) => new StatsChart(host, JSON.parse(section().dataset.stats)));
+  setInterval(async () => {
+    if (document.hidden) return;
+    const answer = await fetch(section().dataset.from, { headers: { Accept: "text/html" } }).catch(() => null);
+    if (!answer?.ok) return;
+    morph(section(), parse(await answer.text()).querySelector("#statistics"));
+    showStatistics();
+  }, STATISTICS_MS);
+}
+
+function showStatistics() {
+  const stats = document.getElementById("statistics")?.dataset.stats;
+  if (stats) for (const each of statistics) each.replace(JSON.parse(stats));
 }
 
 function startTheme() {
@@ -224,6 +246,7 @@ startTheme();
 startCopying();
 startTable();
 startChart();
+startStatistics();
 startKeys({ chooser, pause: document.querySelector("[data-pause]") });
 enhanceForms({ afterwards });
 tellTime();

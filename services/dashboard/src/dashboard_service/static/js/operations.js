@@ -203,8 +203,10 @@ function say(element, text) {
   if (element && element.textContent !== text) element.textContent = text;
 }
 
+const still = matchMedia("(prefers-reduced-motion: reduce)");
+
 function flash(element) {
-  if (matchMedia("(prefers-reduced-motion: reduce)").matches) return;
+  if (still.matches) return;
   const colour = getComputedStyle(element).getPropertyValue("--accent-soft");
   element.animate([{ background: colour }, { background: "transparent" }], { duration: 900, easing: "ease-out" });
 }
