@@ -14,6 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 import batch_accept
+import dashboard
 import depth
 import end_to_end
 import latency
@@ -38,6 +39,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "depth": depth.rows,
     "memory": memory.rows,
     "latency": latency.rows,
+    "dashboard": dashboard.rows,
 }
 
 

@@ -82,7 +82,7 @@ def _page_context() -> dict[str, Any]:
         "services": tuple(dashboard.clients.gateways),
         "jaeger_url": dashboard.settings.jaeger_url,
         "insecure": dashboard.settings.waybill.insecure,
-        "has_traces": dashboard.clients.traces is not None,
+        "has_traces": dashboard.clients.traces is not None or bool(dashboard.settings.jaeger_api),
         "notice": said(request.args.get("notice", ""), request.args.get("count", 0, int)),
     }
 

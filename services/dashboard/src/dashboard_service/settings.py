@@ -38,8 +38,10 @@ class DashboardSettings(ServiceSettings):
     threads: int = Field(8, ge=2, le=256)
     # Live streams per worker; one more is refused until one ends.
     max_streams: int = Field(48, ge=1, le=1_000)
-    # Pages link to it when set: the address of Jaeger's pages.
+    # Traces are asked of Jaeger when set, and pages link to it: the address of its pages, as browsers reach them.
     jaeger_url: Annotated[str, AfterValidator(_web_url)] = ""
+    # Where this process reaches Jaeger's query service. Empty: at the same address.
+    jaeger_api_url: Annotated[str, AfterValidator(_web_url)] = ""
     # The header in which a proxy that authenticates names who asks: X-Forwarded-User. Empty: no header is believed.
     principal_header: Annotated[str, AfterValidator(_header_name)] = ""
     # Whether browsers show a certificate of WAYBILL_TLS_CA_FILE, whose common name says who asks.
@@ -59,6 +61,11 @@ class DashboardSettings(ServiceSettings):
     @property
     def audit_kept(self) -> timedelta:
         return timedelta(days=self.audit_days)
+
+    @property
+    def jaeger_api(self) -> str:
+        """Empty where traces are asked of the receiver."""
+        return (self.jaeger_api_url or self.jaeger_url) if self.jaeger_url else ""
 
     @property
     def trusted_hosts(self) -> tuple[str, ...]:

@@ -43,7 +43,11 @@ export class Chooser {
 
   /** What the form says of itself. */
   tell() {
-    const count = this.chosen.length;
+    const chosen = this.chosen;
+    const count = chosen.length;
+    const rows = new Set(chosen.map((box) => box.closest("tr")));
+    for (const row of document.querySelectorAll(".operation.is-chosen")) row.classList.toggle("is-chosen", rows.has(row));
+    for (const row of rows) row.classList.add("is-chosen");
     const all = this.matching.checked;
     const text = all ? "All that match" : count ? `${count} chosen` : "Choose all shown";
     if (this.label.textContent !== text) this.label.textContent = text;

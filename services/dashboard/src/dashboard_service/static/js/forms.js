@@ -8,11 +8,16 @@ export function enhanceForms({ afterwards }) {
     const button = event.submitter;
     const label = button?.textContent.trim();
     if (form.dataset.confirm && !(await confirmed(form.dataset.confirm, label))) return;
+    // Taken before the button is disabled: a disabled one says nothing.
+    const fields = new FormData(form, button);
     await busy(button, async () => {
-      if (!("asks" in form.dataset)) return send(form, button, afterwards);
-      // The server says how many it would be about.
-      const answer = await post(form, button);
-      if (answer && (await confirmed(answer.question, label))) await send(form, button, afterwards, { confirmed: answer.count });
+      if ("asks" in form.dataset) {
+        // The server says how many it would be about.
+        const answer = await post(form, fields);
+        if (!answer || !(await confirmed(answer.question, label))) return;
+        fields.set("confirmed", answer.count);
+      }
+      await send(form, fields, afterwards);
     });
   });
 }
@@ -26,8 +31,8 @@ async function busy(button, work) {
   }
 }
 
-async function send(form, button, afterwards, further = {}) {
-  const body = await post(form, button, further);
+async function send(form, fields, afterwards) {
+  const body = await post(form, fields);
   if (!body) return;
   if ("follow" in form.dataset) return location.assign(body.location);
   toast(body.notice, body.refused ?? [], (body.refused ?? []).length > 0);
@@ -35,9 +40,7 @@ async function send(form, button, afterwards, further = {}) {
 }
 
 /** The answer; null where there is none or it is a refusal, which has been told. */
-async function post(form, button, further = {}) {
-  const fields = new FormData(form, button);
-  for (const [name, value] of Object.entries(further)) fields.set(name, value);
+async function post(form, fields) {
   try {
     const answer = await fetch(form.getAttribute("action"), {
       method: "POST", body: new URLSearchParams(fields), headers: { Accept: "application/json" },

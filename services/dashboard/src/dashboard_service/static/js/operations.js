@@ -2,7 +2,8 @@
 
 import { age, duration, sentence } from "./format.js";
 
-const DRAW_MS = 100;
+// Where drawing takes long, more is left out between two drawings, so that at least half of the time is the reader's.
+const DRAW_MS = 100, MAX_DRAW_MS = 250;
 const FINAL = new Set(["SUCCEEDED", "FAILED", "CANCELLED", "EXPIRED"]);
 // More changes than this at once are not pointed out one by one: nobody could follow, and each costs a repaint.
 const MAX_FLASHES = 6;
@@ -21,6 +22,7 @@ export class OperationTable {
     this.wanted = { service: "", state: "", text: "" };
     this.waiting = new Map();
     this.frozen = false;
+    this.pause = DRAW_MS;
     this.adopt();
     setInterval(() => this.#tellTimes(), 500);
   }
@@ -66,12 +68,18 @@ export class OperationTable {
   }
 
   #schedule() {
-    this.drawing ??= setTimeout(() => requestAnimationFrame(() => this.#draw()), DRAW_MS);
+    this.drawing ??= setTimeout(() => requestAnimationFrame(() => this.#draw()), this.pause);
+  }
+
+  // After layout and paint, which come after this frame's scripts.
+  #measure(begun) {
+    setTimeout(() => (this.pause = Math.min(MAX_DRAW_MS, Math.max(DRAW_MS, 2 * (performance.now() - begun)))));
   }
 
   #draw() {
     this.drawing = undefined;
     if (this.frozen) return;
+    this.#measure(performance.now());
     const changes = [...this.waiting.values()];
     this.waiting.clear();
     const changed = changes.map((change) => this.#apply(change)).filter(Boolean);
@@ -159,7 +167,7 @@ function fill(row, parts, change) {
   delete row.dataset.search;
   if (parts.state.dataset.state !== change.state || !parts.stateName.textContent) {
     parts.state.dataset.state = change.state;
-    parts.use.setAttribute("href", `${parts.use.getAttribute("href").split("#")[0]}#state-${change.state.toLowerCase()}`);
+    parts.use.setAttribute("href", `#state-${change.state.toLowerCase()}`);
     say(parts.stateName, sentence(change.state));
   }
   if (parts.task.textContent !== change.task || parts.short.textContent !== change.short) {
