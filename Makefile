@@ -36,7 +36,7 @@ test-all: test  ## the same, and missing infrastructure is a failure
 
 .PHONY: chaos
 chaos: setup  ## the long fault-injection suite; WAYBILL_CHAOS_SEED=... repeats a run
-	$(PYTEST) --timeout 900 -m chaos $(PYTEST_ARGS) tests/chaos
+	$(PYTEST) --timeout 900 -m chaos $(PYTEST_ARGS) tests/chaos tests/dashboard
 
 .PHONY: bench
 bench: setup  ## the benchmarks, each as a ratio against its baseline in the same run
