@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import archive
 import batch_accept
+import dashboard
 import depth
 import end_to_end
 import latency
@@ -40,6 +41,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "memory": memory.rows,
     "latency": latency.rows,
     "archive": archive.rows,
+    "dashboard": dashboard.rows,
 }
 
 

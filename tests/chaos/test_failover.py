@@ -46,16 +46,17 @@ def test_20_a_failover_under_load_is_followed_and_loses_no_more_than_is_said(are
             arena.finished(name)
         arena.hold()
         servers.replicate()
+        dead, promoted = servers.primary, servers.replica
         with arena.load() as load:
             load.wait_for(MANY)
             servers.replicate()
             replicated = set(arena.client.accepted.values())
-            with frozen(servers.replica):
+            with frozen(promoted):
                 lag(arena, load, durability)
-                servers.primary.kill()
-            servers.wait_for_failover()
-            servers.take_back_the_first()
-            arena.look_at(servers.replica)
+                dead.kill()
+            servers.wait_for_failover(dead)
+            servers.start()
+            arena.look_at(promoted)
             arena.wait_until_serving("chaos")
             acknowledged = set(arena.client.accepted.values())
             load.wait_for(MANY)
@@ -65,7 +66,6 @@ def test_20_a_failover_under_load_is_followed_and_loses_no_more_than_is_said(are
         lost = forget_the_lost(arena)
         assert lost <= acknowledged - replicated
         assert bool(lost) == (durability == "always")
-        servers.primary, servers.replica = servers.replica, servers.primary
 
     judge(arena, forgotten=forgotten)
     assert [process.pid for process in arena.processes] == pids

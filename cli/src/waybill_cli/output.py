@@ -148,7 +148,7 @@ def queue_row(queue: admin_pb2.Queue) -> Sequence[str | Text]:
     )
 
 
-WORKER_HEADINGS = ("worker", "pool", "concurrency", "running", "memory", "up", "")
+WORKER_HEADINGS = ("worker", "pool", "concurrency", "running", "memory", "up", "heard of", "")
 
 
 def worker_row(worker: admin_pb2.Worker, now: datetime) -> Sequence[str | Text]:
@@ -160,6 +160,7 @@ def worker_row(worker: admin_pb2.Worker, now: datetime) -> Sequence[str | Text]:
         str(len(worker.operations)),
         f"{worker.memory_bytes / (1 << 20):.0f} MiB",
         age_text(worker.start_time, now),
+        age_text(worker.heartbeat_time, now),
         Text("draining", style="yellow") if worker.draining else "",
     )
 

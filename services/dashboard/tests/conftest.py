@@ -1,5 +1,7 @@
 """What the tests of the dashboard share: gateways in memory, and the application over them."""
 
+import os
+import shutil
 import threading
 from collections.abc import Iterator
 
@@ -11,6 +13,7 @@ from dashboard_service.settings import DashboardSettings
 from dashboard_service.web import create_app
 from flask.testing import FlaskClient
 from google.rpc import code_pb2
+from playwright.sync_api import expect, sync_playwright
 from waybill.admin.v1 import admin_pb2
 from waybill.reports.v1 import reports_pb2
 from werkzeug.serving import make_server
@@ -20,6 +23,15 @@ from services.dashboard.tests.fake_service import a_status
 from services.dashboard.tests.forms import HOSTILE
 from services.dashboard.tests.live_client import LiveClient
 
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
+QUIET = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
 
 @pytest.fixture
 def fakes() -> Iterator[FakeGateways]:
@@ -28,9 +40,10 @@ def fakes() -> Iterator[FakeGateways]:
 
 
 @pytest.fixture
-def settings(fakes):
+def settings(fakes, tmp_path):
     """The dashboard in front of the fake gateways, with no trace receiver."""
-    return DashboardSettings(waybill=WaybillSettings(routes=fakes.routes), traces_target="", max_streams=4)
+    waybill = WaybillSettings(routes=fakes.routes, state_dir=tmp_path)
+    return DashboardSettings(waybill=waybill, traces_target="", max_streams=4)
 
 
 @pytest.fixture
@@ -39,6 +52,8 @@ def app(settings):
     application = create_app(settings, connected)
     yield application
     application.extensions[KEY].hub.stop()
+    application.extensions[KEY].errands.stop()
+    application.extensions[KEY].audit.close()
     connected.close()
 
 
@@ -105,3 +120,28 @@ def hostile(fakes, reports):
         return kept, running
 
     return fakes.do(make)
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    program = os.environ.get("WAYBILL_TEST_CHROMIUM") or next(filter(None, map(shutil.which, PROGRAMS)))
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=list(QUIET))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium, address):
+    """A page that fails the test when a script does, when the policy stops something or another host is asked."""
+    context = chromium.new_context(base_url=address, viewport={"width": 1400, "height": 900})
+    page = context.new_page()
+    wrong: list[str] = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+    page.on("request", lambda asked: None if asked.url.startswith(address) else wrong.append(asked.url))
+    page.set_default_timeout(20_000)
+    expect.set_options(timeout=20_000)
+    yield page
+    context.close()
+    assert [each for each in wrong if "/live" not in each and "status of 4" not in each] == []

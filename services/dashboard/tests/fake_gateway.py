@@ -17,11 +17,12 @@ from google.rpc import status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from waybill.admin.v1 import admin_pb2_grpc
 from waybill.events.v1 import events_pb2, events_pb2_grpc
+from waybill.metrics.v1 import metrics_pb2, metrics_pb2_grpc
 from waybill.notify.v1 import notify_pb2_grpc
 from waybill.reports.v1 import reports_pb2_grpc
 
-from services.dashboard.tests import fake_servicers
-from services.dashboard.tests.fake_service import FakeService
+from services.dashboard.tests import fake_admin, fake_servicers
+from services.dashboard.tests.fake_service import FakeService, Refused
 
 TASKS = {
     "metrics": {"metrics.apply_samples": "metrics.ingest", "metrics.evaluate_rules": "metrics.rules"},
@@ -43,6 +44,7 @@ class FakeGateway:
         self.health = health_pb2.HealthCheckResponse.SERVING
         self.received: list[Any] = []
         self.metadata: dict[str, Any] = {}
+        self.alerts: list[metrics_pb2.Alert] = []
         self.subscriptions = 0
         self.generation = 0
         self.target = ""
@@ -75,7 +77,10 @@ class FakeGateway:
             admin_pb2_grpc.add_QueueServiceServicer_to_server(fake_servicers.Queues(self), self._server)
         admin_pb2_grpc.add_WorkerServiceServicer_to_server(fake_servicers.Workers(self), self._server)
         admin_pb2_grpc.add_DeadLetterServiceServicer_to_server(fake_servicers.DeadLetters(self), self._server)
+        admin_pb2_grpc.add_OperationServiceServicer_to_server(fake_admin.OperationAdmin(self), self._server)
         health_pb2_grpc.add_HealthServicer_to_server(fake_servicers.Health(self), self._server)
+        if self.service.name == "metrics":
+            metrics_pb2_grpc.add_MetricsServiceServicer_to_server(fake_admin.Metrics(self), self._server)
         if self.service.name == "reports":
             reports_pb2_grpc.add_ReportsServiceServicer_to_server(fake_servicers.Reports(self), self._server)
         if self.service.name == "notify":
@@ -160,7 +165,7 @@ def _unary(inner: Any) -> Any:
     async def call(request: Any, context: Any) -> Any:
         try:
             return await inner(request, context)
-        except fake_servicers.Refused as refused:
+        except Refused as refused:
             await _abort(context, refused.status)
 
     return call
@@ -171,7 +176,7 @@ def _streaming(inner: Any) -> Any:
         try:
             async for answer in inner(request, context):
                 yield answer
-        except fake_servicers.Refused as refused:
+        except Refused as refused:
             await _abort(context, refused.status)
 
     return call

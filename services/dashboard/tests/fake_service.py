@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from google.longrunning import operations_pb2
 from google.protobuf import any_pb2
@@ -220,3 +221,25 @@ class FakeService:
                 self.changed.notify_all()
 
         self._waking = asyncio.get_running_loop().create_task(notify())
+
+
+class Refused(Exception):
+    """Carries the Status that a call is answered with."""
+
+    def __init__(self, status: status_pb2.Status) -> None:
+        super().__init__(status.message)
+        self.status = status
+
+
+class Servicer:
+    """What all servicers share: the service, and errors as Status."""
+
+    def __init__(self, gateway: Any) -> None:
+        self.gateway = gateway
+        self.service = gateway.service
+
+    def find(self, name: str) -> Kept:
+        kept = self.service.kept.get(name.rpartition("/")[2])
+        if kept is None or name != f"operations/{self.service.name}/{kept.id}":
+            raise Refused(a_status(code_pb2.NOT_FOUND, f"{name} does not exist", "OPERATION_NOT_FOUND"))
+        return kept

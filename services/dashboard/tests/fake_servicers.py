@@ -5,8 +5,8 @@ from functools import partial
 from typing import Any
 
 from google.longrunning import operations_pb2, operations_pb2_grpc
-from google.protobuf import empty_pb2
-from google.rpc import code_pb2, error_details_pb2, status_pb2
+from google.protobuf import descriptor_pool, empty_pb2, message_factory
+from google.rpc import code_pb2, error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from waybill.admin.v1 import admin_pb2, admin_pb2_grpc
 from waybill.events.v1 import events_pb2, events_pb2_grpc
@@ -14,29 +14,8 @@ from waybill.notify.v1 import notify_pb2, notify_pb2_grpc
 from waybill.operations.v1 import operations_pb2 as ops
 from waybill.reports.v1 import reports_pb2_grpc
 
-from services.dashboard.tests.fake_service import Kept, a_status
-
-
-class Refused(Exception):
-    """Carries the Status that a call is answered with."""
-
-    def __init__(self, status: status_pb2.Status) -> None:
-        super().__init__(status.message)
-        self.status = status
-
-
-class Servicer:
-    """What all servicers share: the service, and errors as Status."""
-
-    def __init__(self, gateway: Any) -> None:
-        self.gateway = gateway
-        self.service = gateway.service
-
-    def find(self, name: str) -> Kept:
-        kept = self.service.kept.get(name.rpartition("/")[2])
-        if kept is None or name != f"operations/{self.service.name}/{kept.id}":
-            raise Refused(a_status(code_pb2.NOT_FOUND, f"{name} does not exist", "OPERATION_NOT_FOUND"))
-        return kept
+from services.dashboard.tests import fake_filters
+from services.dashboard.tests.fake_service import Kept, Refused, Servicer, a_status
 
 
 class Operations(Servicer, operations_pb2_grpc.OperationsServicer):
@@ -44,8 +23,8 @@ class Operations(Servicer, operations_pb2_grpc.OperationsServicer):
         return self.find(request.name).answer(self.service.name)
 
     async def ListOperations(self, request: Any, context: Any) -> Any:
-        wanted = dict(term.split("=", 1) for term in request.filter.split(" AND ") if term)
-        found = [each for each in self.service.newest_first() if _matches(each, wanted)]
+        wanted = fake_filters.parse(request.filter)
+        found = [each for each in self.service.newest_first() if wanted(each)]
         start, size = int(request.page_token or 0), request.page_size or 50
         context.set_trailing_metadata((("waybill-cursor", self.gateway.cursor),))
         answer = operations_pb2.ListOperationsResponse()
@@ -124,17 +103,24 @@ class Workers(Servicer, admin_pb2_grpc.WorkerServiceServicer):
         return admin_pb2.ListWorkersResponse(workers=self.service.workers.values())
 
     async def SetConcurrency(self, request: Any, context: Any) -> Any:
-        self.service.workers[request.worker].concurrency = request.concurrency
-        return self.service.workers[request.worker]
+        worker = self.worker(request.worker)
+        worker.concurrency = request.concurrency
+        return worker
 
     async def DrainWorker(self, request: Any, context: Any) -> Any:
-        self.service.workers[request.worker].draining = True
-        return self.service.workers[request.worker]
+        worker = self.worker(request.worker)
+        worker.draining = True
+        return worker
+
+    def worker(self, name: str) -> admin_pb2.Worker:
+        if name not in self.service.workers:
+            raise Refused(a_status(code_pb2.NOT_FOUND, f"{name} does not run", "WORKER_NOT_FOUND"))
+        return self.service.workers[name]
 
 
 class DeadLetters(Servicer, admin_pb2_grpc.DeadLetterServiceServicer):
     async def ListDeadLetters(self, request: Any, context: Any) -> Any:
-        letters = [self.letter(each) for each in self.service.dead_letters()]
+        letters = [self.letter(each) for each in self.matching(request.filter)]
         answer = admin_pb2.ListDeadLettersResponse(total=len(letters))
         for name in sorted({each.group for each in letters}):
             members = [each for each in letters if each.group == name]
@@ -163,14 +149,48 @@ class DeadLetters(Servicer, admin_pb2_grpc.DeadLetterServiceServicer):
         return kept.answer(self.service.name)
 
     async def ReplayDeadLetters(self, request: Any, context: Any) -> Any:
-        letters = [each for each in self.service.dead_letters() if self.letter(each).group == request.group]
-        fresh = [each for each in reversed(letters) if not each.metadata.replayed_by][: request.limit or 1000]
-        replays = [self.replay(each, admin_pb2.ReplayDeadLetterRequest()) for each in fresh]
+        self.gateway.received.append(request)
+        fresh = [each for each in self.oldest_first(request) if not each.metadata.replayed_by][: request.limit or 1000]
+        replays = [self.replay(each, self.patched(each, request)) for each in fresh]
         return admin_pb2.ReplayDeadLettersResponse(operations=[each.answer(self.service.name) for each in replays])
+
+    async def DiscardDeadLetters(self, request: Any, context: Any) -> Any:
+        chosen = self.oldest_first(request)[: request.limit or 1000]
+        self.service.discarded.update(each.id for each in chosen)
+        return admin_pb2.DiscardDeadLettersResponse(discarded=len(chosen))
 
     async def DiscardDeadLetter(self, request: Any, context: Any) -> Any:
         self.service.discarded.add(self.find(request.operation).id)
         return admin_pb2.DiscardDeadLetterResponse()
+
+    def matching(self, expression: str) -> list[Kept]:
+        wanted = fake_filters.parse(expression)
+        return [each for each in self.service.dead_letters() if wanted(each)]
+
+    def oldest_first(self, request: Any) -> list[Kept]:
+        found = reversed(self.matching(request.filter))
+        return [each for each in found if request.group in {"", self.letter(each).group}]
+
+    def patched(self, kept: Kept, request: Any) -> admin_pb2.ReplayDeadLetterRequest:
+        replay = admin_pb2.ReplayDeadLetterRequest()
+        if not request.HasField("payload_patch"):
+            return replay
+        name = request.payload_patch.type_url.rpartition("/")[2]
+        kind = message_factory.GetMessageClass(descriptor_pool.Default().FindMessageTypeByName(name))
+        payload, patch = kind(), kind()
+        if not kept.metadata.request.Unpack(payload):
+            status = a_status(
+                code_pb2.INVALID_ARGUMENT, "other type", "INVALID_REQUEST", payload_patch="has another type"
+            )
+            raise Refused(status)
+        request.payload_patch.Unpack(patch)
+        for field, value in patch.ListFields():
+            payload.ClearField(field.name)
+            getattr(payload, field.name).MergeFrom(value) if field.is_repeated or field.message_type else setattr(
+                payload, field.name, value
+            )
+        replay.edited_request.Pack(payload)
+        return replay
 
     def replay(self, original: Kept, request: Any) -> Kept:
         payload = request.edited_request if request.HasField("edited_request") else original.metadata.request
@@ -234,12 +254,6 @@ class Health(Servicer, health_pb2_grpc.HealthServicer):
 
 def _in(kept: Kept, queue: str) -> bool:
     return kept.metadata.queue == queue
-
-
-def _matches(kept: Kept, wanted: dict[str, str]) -> bool:
-    state = ops.OperationState.Name(kept.metadata.state).removeprefix("OPERATION_STATE_")
-    facts = {"state": state, "parent": kept.metadata.parent, "task": kept.metadata.task}
-    return all(facts[name.strip()] == value.strip().strip('"') for name, value in wanted.items())
 
 
 def _reason(packed: Any) -> str:

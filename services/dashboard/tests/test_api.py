@@ -125,6 +125,7 @@ def test_the_index_lists_the_methods(browser):
             "SendNotification": "/api/v1/notify/send-notification",
         },
         "reports": {"RenderReport": RENDER, "RunSchedule": "/api/v1/reports/run-schedule"},
+        "openapi": "/api/v1/openapi.json",
     }
 
 
@@ -177,3 +178,59 @@ def test_a_body_beyond_all_limits_is_refused(browser):
     answer = browser.post(RENDER, data=b" " * (5 << 20), content_type="application/json")
 
     assert answer.status_code == 413
+
+
+def test_operations_are_listed_by_filter_and_pages(fakes, browser, reports):
+    """As the gateway lists them: the filter in its language, its own tokens."""
+    wanted = [fakes.do(reports.accept, "reports.render_report", labels={"team": "sre"}) for _ in range(5)]
+    fakes.do(reports.accept, "reports.render_report")
+    query, seen = {"filter": "labels.team = sre", "page_size": "2"}, []
+
+    while True:
+        answer = browser.get("/api/v1/operations/reports", query_string=query).json
+        seen += [each["name"] for each in answer["operations"]]
+        if not answer.get("nextPageToken"):
+            break
+        query["page_token"] = answer["nextPageToken"]
+
+    assert seen == [f"operations/reports/{each.id}" for each in reversed(wanted)]
+
+
+def test_operations_of_all_services_are_one_list(fakes, browser):
+    """Newest first across services, each once, page by page."""
+    tasks = {"metrics": "metrics.apply_samples", "notify": "notify.deliver_mail", "reports": "reports.render_report"}
+    accepted = [
+        f"operations/{service}/{fakes.do(fakes[service].service.accept, task).id}"
+        for _ in range(4)
+        for service, task in tasks.items()
+    ]
+    query, seen = {"page_size": "5"}, []
+
+    while True:
+        answer = browser.get("/api/v1/operations", query_string=query).json
+        seen += [each["name"] for each in answer["operations"]]
+        if not answer.get("nextPageToken"):
+            break
+        query["page_token"] = answer["nextPageToken"]
+
+    assert seen == list(reversed(accepted))
+
+
+def test_a_list_that_would_have_a_gap_is_refused(fakes, browser):
+    """A service that does not answer fails the list of all, and not that of another."""
+    fakes.run(fakes["notify"].stop())
+
+    assert browser.get("/api/v1/operations").status_code == 503
+    assert browser.get("/api/v1/operations/reports").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [("page_size=many", "page_size"), ("page_token=x", "page_token"), ("filter=colour=red", "filter")],
+)
+def test_a_bad_question_names_its_field(browser, query, field):
+    """Size, token and filter, each by its name."""
+    answer = browser.get(f"/api/v1/operations?{query}")
+
+    assert answer.status_code == 400
+    assert [each["field"] for each in answer.json["violations"]] == [field]

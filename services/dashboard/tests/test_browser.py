@@ -1,54 +1,19 @@
 """The pages as a browser shows them: what moves, moves without a reload."""
 
-import os
 import re
-import shutil
 from datetime import timedelta
 
 import pytest
 from google.rpc import code_pb2
-from playwright.sync_api import Page, Route, expect, sync_playwright
+from playwright.sync_api import Route, expect
 from waybill.admin.v1 import admin_pb2
 from waybill.reports.v1 import reports_pb2
 
+from services.dashboard.tests.browsing import never_reload, row, was_not_reloaded
 from services.dashboard.tests.fake_service import a_status
 from services.dashboard.tests.forms import HOSTILE
 
 pytestmark = pytest.mark.needs("chromium")
-
-PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
-QUIET = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    program = os.environ.get("WAYBILL_TEST_CHROMIUM") or next(filter(None, map(shutil.which, PROGRAMS)))
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=list(QUIET))
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(chromium, address):
-    """A page that fails the test when a script does, when the policy stops something or another host is asked."""
-    context = chromium.new_context(base_url=address, viewport={"width": 1400, "height": 900})
-    page = context.new_page()
-    wrong: list[str] = []
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
-    page.on("request", lambda asked: None if asked.url.startswith(address) else wrong.append(asked.url))
-    page.set_default_timeout(20_000)
-    expect.set_options(timeout=20_000)
-    yield page
-    context.close()
-    assert [each for each in wrong if "/live" not in each and "status of 4" not in each] == []
 
 
 @pytest.fixture
@@ -56,19 +21,6 @@ def reports(fakes):
     service = fakes["reports"].service
     service.workers["reports@box:7"] = admin_pb2.Worker(name="reports@box:7", concurrency=2, pool="prefork")
     return service
-
-
-def never_reload(page: Page) -> None:
-    """Leave a mark that a reload would wipe out."""
-    page.evaluate("window.marked = true")
-
-
-def was_not_reloaded(page: Page) -> bool:
-    return bool(page.evaluate("window.marked === true"))
-
-
-def row(page: Page, kept):
-    return page.locator(f'tr[data-name$="{kept.id}"]')
 
 
 def test_an_operation_moves_through_its_states_without_a_reload(fakes, reports, page):

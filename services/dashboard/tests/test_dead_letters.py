@@ -95,20 +95,21 @@ def test_a_dead_letter_is_discarded(browser, reports, letter):
     assert letter.metadata.state == ops.OPERATION_STATE_FAILED
 
 
-def test_a_group_is_replayed(browser, reports, letter):
-    """Those of the group that have not been replayed yet get one replay each."""
-    form = {"csrf_token": csrf(browser, "/dead-letters"), "group": "reports.render_report TEMPLATE_NOT_FOUND"}
+def test_dead_letters_are_filtered(fakes, browser, reports, letter):
+    """The text of the error, say, tells those that matter from the rest."""
+    other = fakes.do(reports.accept, "reports.render_report")
+    fakes.do(reports.begin, other)
+    fakes.do(reports.fail, other, a_status(code_pb2.UNAVAILABLE, "connection refused", "UNAVAILABLE"))
 
-    for _ in range(2):
-        browser.post("/dead-letters/reports/replay", data={**form, "limit": "10", "rate": "5"})
+    page = browser.get('/dead-letters?filter=error:"refused"').text
 
-    assert len(replayed(reports, letter)) == 1
+    rows = re.findall(r'<li data-key="operations/reports/([^"]+)"', page)
+    assert rows == [other.id]
 
 
-def test_a_group_replay_names_everything_that_is_wrong(browser, letter):
-    """Limit, rate and group are checked together."""
-    form = {"csrf_token": csrf(browser, "/dead-letters"), "limit": "many", "rate": "nan"}
+def test_a_bad_filter_of_dead_letters_is_told_at_its_field(browser, letter):
+    """The page is there, with what is wrong, and says of no service that it is missing."""
+    page = unescape(browser.get("/dead-letters?filter=colour=red").text)
 
-    answer = browser.post("/dead-letters/reports/replay", data=form, headers={"Accept": "application/json"})
-
-    assert {each["field"] for each in answer.json["violations"]} == {"group", "limit", "rate"}
+    assert "'colour' is not a field of operations" in page
+    assert "did not answer" not in page

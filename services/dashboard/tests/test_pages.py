@@ -1,19 +1,21 @@
 import re
+from dataclasses import replace
 from datetime import timedelta
 from html import unescape
 
 import pytest
-from dashboard_service import clients
+from dashboard_service import clients, samples
 from dashboard_service.context import KEY
 from google.rpc import code_pb2
 from waybill.admin.v1 import admin_pb2
+from waybill.metrics.v1 import metrics_pb2
 from waybill.operations.v1 import operations_pb2 as ops
 from waybill.reports.v1 import reports_pb2
 
 from services.dashboard.tests.fake_service import a_status
 from services.dashboard.tests.forms import csrf
 
-PAGES = ("/", "/operations", "/queues", "/workers", "/dead-letters")
+PAGES = ("/", "/operations", "/queues", "/workers", "/dead-letters", "/alerts", "/audit")
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -25,7 +27,7 @@ def test_every_page_is_served_with_nothing_to_show(browser, path):
     assert "<h1>" in answer.text
 
 
-@pytest.mark.parametrize("path", PAGES)
+@pytest.mark.parametrize("path", PAGES[:5])
 def test_every_page_is_served_while_a_service_is_down(fakes, browser, path):
     """The others are shown, and the page says who is missing."""
     fakes.run(fakes["notify"].stop())
@@ -78,7 +80,7 @@ def test_a_trace_and_jaeger_are_linked_where_they_are_configured(fakes, settings
     dashboard = app.extensions[KEY]
     given = settings.model_copy(update={"jaeger_url": "http://jaeger.example", "traces_target": "127.0.0.1:1"})
     connected = clients.connect(given)
-    app.extensions[KEY] = type(dashboard)(given, connected, dashboard.hub)
+    app.extensions[KEY] = replace(dashboard, settings=given, clients=connected)
 
     linked = app.test_client().get(path).text
 
@@ -116,6 +118,30 @@ def test_a_state_is_asked_of_the_services(fakes, browser):
     page = browser.get("/operations?state=RUNNING&service=metrics").text
 
     assert re.findall(r'data-name="operations/metrics/([^"]+)"', page) == [first.id]
+
+
+def test_a_filter_is_asked_of_the_services_with_the_state(fakes, browser, reports):
+    """The filter in the services' language and the choice of a state hold together; pages keep both."""
+    wanted = [fakes.do(reports.accept, "reports.render_report", labels={"team": team}) for team in ("sre", "growth")]
+    fakes.do(reports.accept, "reports.render_report", labels={"team": "billing"})
+    running = fakes.do(reports.accept, "reports.render_report", labels={"team": "sre"})
+    fakes.do(reports.begin, running)
+
+    page = browser.get("/operations?state=QUEUED&filter=labels.team%3Dsre+OR+labels.team%3Dgrowth").text
+
+    found = set(re.findall(r'data-name="operations/reports/([^"]+)"', page))
+    assert found == {each.id for each in wanted}
+    assert 'value="labels.team=sre OR labels.team=growth"' in page
+
+
+def test_a_filter_that_is_not_understood_is_told_at_its_field(browser):
+    """What the services say of it stands at the field once, and no service is said to be missing."""
+    page = unescape(browser.get("/operations?filter=colour+%3D+red").text)
+
+    field = page[page.index('id="filter-said"') :].partition("</div>")[0]
+    assert "'colour' is not a field of operations" in field
+    assert 'aria-invalid="true"' in page
+    assert "did not answer" not in page
 
 
 def test_an_operation_is_cancelled_by_a_form(fakes, browser, reports):
@@ -164,6 +190,65 @@ def test_workers_are_drained(browser, reports):
 
     assert reports.workers[name].draining
     assert "draining" in browser.get("/workers").text
+
+
+def test_a_worker_is_told_how_many_slots_to_have(browser, reports):
+    """The number reaches the service; one beyond the contract's bounds is refused here."""
+    name = "reports@host:1"
+    reports.workers[name] = admin_pb2.Worker(name=name, concurrency=2, pool="prefork")
+    token = {"csrf_token": csrf(browser, "/workers")}
+    path = f"/workers/reports/{name}/concurrency"
+
+    browser.post(path, data={**token, "concurrency": "7"})
+    refused = browser.post(path, data={**token, "concurrency": "0"}, headers={"Accept": "application/json"})
+
+    assert reports.workers[name].concurrency == 7
+    assert [each["field"] for each in refused.json["violations"]] == ["concurrency"]
+
+
+def test_a_queue_has_a_line_of_its_depth(fakes, browser, app, reports):
+    """Samples become a line beside the queue, one point each."""
+    hub = app.extensions[KEY].hub
+    for _ in range(2):
+        fakes.do(reports.accept, "reports.render_report")
+        hub.depths.add(samples.take(hub.clients))
+
+    page = browser.get("/queues").text
+
+    assert "Depth over the last five minutes, at most 2" in page
+    assert '<path d="M' in page
+
+
+def test_alerts_are_shown_with_what_breached(fakes, browser):
+    """Rule, metric, threshold and values of each, by state."""
+    firing = metrics_pb2.Alert(
+        alert_id="a-1",
+        rule_id="cpu-high",
+        display_name="CPU is high",
+        metric="system.cpu.utilization",
+        state=metrics_pb2.ALERT_STATE_FIRING,
+        comparison=metrics_pb2.COMPARISON_ABOVE,
+        threshold=0.8,
+        value=0.93,
+        labels={"host": "build-1"},
+    )
+    fakes["metrics"].alerts.append(firing)
+
+    page = browser.get("/alerts").text
+    other = browser.get("/alerts?state=resolved").text
+
+    for shown in ("CPU is high", "system.cpu.utilization", "0.8", "0.93", "build-1", "firing"):
+        assert shown in page, shown
+    assert "CPU is high" not in other
+
+
+def test_alerts_are_missing_while_metrics_is_down(fakes, browser):
+    """The page says whose they are and that it did not answer."""
+    fakes.run(fakes["metrics"].stop())
+
+    page = browser.get("/alerts").text
+
+    assert "did not answer" in page
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,8 @@ class Gateway:
     queues: admin_pb2_grpc.QueueServiceStub
     workers: admin_pb2_grpc.WorkerServiceStub
     dead_letters: admin_pb2_grpc.DeadLetterServiceStub
+    # Statistics of operations, and what concerns many of them at once.
+    steering: admin_pb2_grpc.OperationServiceStub
 
     def call(self, method: MethodDescriptor, request: Message) -> Message:
         """Any unary method by its descriptor; raises grpc.RpcError."""
@@ -67,6 +69,7 @@ def gateway(service: str, channel: grpc.Channel) -> Gateway:
         queues=admin_pb2_grpc.QueueServiceStub(channel),
         workers=admin_pb2_grpc.WorkerServiceStub(channel),
         dead_letters=admin_pb2_grpc.DeadLetterServiceStub(channel),
+        steering=admin_pb2_grpc.OperationServiceStub(channel),
     )
 
 

@@ -1,11 +1,13 @@
-"""What every view stands on: the settings, the clients and the live hub of this process."""
+"""What every view stands on: the settings, the clients, the live hub and the audit log of this process."""
 
 from dataclasses import dataclass
 from typing import cast
 
 from flask import current_app
 
+from dashboard_service.audit_log import AuditLog
 from dashboard_service.clients import Clients
+from dashboard_service.errands import Errands
 from dashboard_service.live import Hub
 from dashboard_service.settings import DashboardSettings
 
@@ -19,6 +21,8 @@ class Dashboard:
     settings: DashboardSettings
     clients: Clients
     hub: Hub
+    audit: AuditLog
+    errands: Errands
 
 
 def current() -> Dashboard:

@@ -8,11 +8,20 @@ import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Generic, Protocol, TypeVar
 
 from chassis import paging
 from chassis.errors import FieldViolation, InvalidArgument
 
-from dashboard_service.operation_rows import OperationRow
+
+class Row(Protocol):
+    """What is listed, with the time by which it is in order."""
+
+    @property
+    def created(self) -> datetime | None: ...
+
+
+R = TypeVar("R", bound=Row)
 
 _PARTS = 3
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
@@ -27,19 +36,19 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class Page(Generic[R]):
     """One page as a service gave it, with the place that it was asked for."""
 
     place: Place
-    rows: Sequence[OperationRow]
+    rows: Sequence[R]
     next_token: str
 
 
 @dataclass(frozen=True, slots=True)
-class Merged:
+class Merged(Generic[R]):
     """One page of all services; `next_token` is empty on the last."""
 
-    rows: Sequence[OperationRow]
+    rows: Sequence[R]
     next_token: str
 
 
@@ -57,12 +66,12 @@ def places(token: str, services: Sequence[str]) -> dict[str, Place]:
     return {service: place for service, place in found.items() if service in services}
 
 
-def merge(pages: Mapping[str, Page], size: int) -> Merged:
+def merge(pages: Mapping[str, Page[R]], size: int) -> Merged[R]:
     """At most `size` rows; stops early where a service has more rows that this page does not hold."""
     used = {service: page.place.skip for service, page in pages.items()}
     heap = [_entry(page, service, page.place.skip) for service, page in pages.items()]
     heapq.heapify(heap)
-    rows: list[OperationRow] = []
+    rows: list[R] = []
     while heap and len(rows) < size:
         _, service, index = heapq.heappop(heap)
         page = pages[service]
@@ -76,7 +85,7 @@ def merge(pages: Mapping[str, Page], size: int) -> Merged:
     return Merged(rows, _next_token(pages, used))
 
 
-def _entry(page: Page, service: str, index: int) -> tuple[float, str, int]:
+def _entry(page: Page[R], service: str, index: int) -> tuple[float, str, int]:
     """Newest first. Past the page's end it keeps the last row's rank: what follows is no newer than that."""
     if not page.rows:
         return (0.0 if page.next_token else float("inf"), service, index)
@@ -84,7 +93,7 @@ def _entry(page: Page, service: str, index: int) -> tuple[float, str, int]:
     return (-((row.created or _LONG_AGO) - _LONG_AGO).total_seconds(), service, index)
 
 
-def _next_token(pages: Mapping[str, Page], used: Mapping[str, int]) -> str:
+def _next_token(pages: Mapping[str, Page[R]], used: Mapping[str, int]) -> str:
     parts: list[str | int] = []
     for service, page in sorted(pages.items()):
         if used[service] < len(page.rows):

@@ -20,12 +20,15 @@ from waybill.events.v1 import events_pb2
 from dashboard_service import feed as feeds
 from dashboard_service import samples
 from dashboard_service.clients import Clients, Gateway
+from dashboard_service.depths import Depths
 from dashboard_service.feed import Entry, Feed
 from dashboard_service.pulse import Pulse
 from dashboard_service.streams import Stream
 
 CURSOR_EXPIRED = "CURSOR_EXPIRED"
 SAMPLE_SECONDS = 2.0
+# While nobody looks, so that depths are known from before somebody did.
+UNWATCHED_SECONDS = 10.0
 MAX_BACKOFF_SECONDS = 5.0
 MAX_FACTS = 40
 CATCH_UP_PAUSE_SECONDS = 1.0
@@ -127,6 +130,7 @@ class Hub:
         # The last events that are about more than one operation: alerts, reports and the like.
         self.facts: deque[Entry] = deque(maxlen=MAX_FACTS)
         self.sample: samples.Sample | None = None
+        self.depths = Depths()
         self._followers = [Follower(each, self.feeds[each.service], self.pulse, self.facts) for each in clients]
         self._max_streams = max_streams
         self._sample_seconds = sample_seconds
@@ -203,9 +207,11 @@ class Hub:
         while not self._stopped.wait(self._sample_seconds):
             for follower in self._followers:
                 follower.end_silence()
-            if not self._watched.is_set():
+            known = self.sample
+            if not self._watched.is_set() and known and time.monotonic() - known.monotonic < UNWATCHED_SECONDS:
                 continue
             self.sample = sample = samples.take(self.clients)
+            self.depths.add(sample)
             for stream in tuple(self._streams):
                 stream.tick(sample)
         self.stop()

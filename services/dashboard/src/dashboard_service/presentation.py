@@ -1,11 +1,13 @@
 """What the templates share: filters, the state of the navigation, and the answer to a form."""
 
 import json
-from datetime import UTC, datetime
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from chassis.statuses import reason_of, status_code
-from flask import Flask, Response, jsonify, redirect, request
+from flask import Flask, Response, jsonify, redirect, render_template, request
 from flask.typing import ResponseReturnValue
 from google.rpc import status_pb2
 
@@ -19,6 +21,8 @@ NAVIGATION = (
     ("queues.page", "Queues", "inbox"),
     ("workers.page", "Workers", "cpu"),
     ("dead_letters.page", "Dead letters", "letter"),
+    ("alerts.page", "Alerts", "bell"),
+    ("audit.page", "Audit log", "log"),
 )
 
 # What a form has done, as a page says it after the redirect. The text of the address is never shown.
@@ -27,9 +31,13 @@ NOTICES = {
     "paused": "The queue is paused: workers take nothing from it.",
     "resumed": "The queue is open again.",
     "purged": "What waited in the queue is cancelled.",
+    "cancelled-many": "{count} cancelled, or asked to end where an attempt runs.",
+    "replayed-many": "{count} dead letters are replayed by new operations.",
+    "discarded-many": "{count} dead letters are discarded. Their operations stay failed.",
+    "going-on": "{count} so far. It goes on; the audit log will say how it ended.",
+    "concurrency": "The worker is told how many slots to have.",
     "draining": "The worker takes nothing more and ends when its attempts have.",
     "replayed": "A new operation replays the dead letter.",
-    "replayed-all": "New operations replay the dead letters.",
     "discarded": "The dead letter is discarded. Its operation stays failed.",
 }
 
@@ -38,6 +46,7 @@ def install(app: Flask) -> None:
     """Give the templates their filters and globals."""
     app.jinja_env.filters.update(
         duration=formatting.duration,
+        seconds=lambda value: formatting.duration(timedelta(seconds=value)),
         position=formatting.position,
         size=formatting.size,
         rate=formatting.rate,
@@ -58,7 +67,11 @@ def install(app: Flask) -> None:
         id_of=lambda name: split_name(name)[1],
     )
     app.jinja_env.globals.update(
-        NAVIGATION=NAVIGATION, STATES=STATES, FINAL_STATES=FINAL_STATES, now=lambda: datetime.now(UTC)
+        NAVIGATION=NAVIGATION,
+        STATES=STATES,
+        FINAL_STATES=FINAL_STATES,
+        now=lambda: datetime.now(UTC),
+        form_id=lambda: str(uuid.uuid4()),
     )
     app.context_processor(_page_context)
 
@@ -69,8 +82,8 @@ def _page_context() -> dict[str, Any]:
         "services": tuple(dashboard.clients.gateways),
         "jaeger_url": dashboard.settings.jaeger_url,
         "insecure": dashboard.settings.waybill.insecure,
-        "has_traces": dashboard.clients.traces is not None,
-        "notice": NOTICES.get(request.args.get("notice", "")),
+        "has_traces": dashboard.clients.traces is not None or bool(dashboard.settings.jaeger_api),
+        "notice": said(request.args.get("notice", ""), request.args.get("count", 0, int)),
     }
 
 
@@ -93,9 +106,24 @@ def wants_json() -> bool:
     return request.path.startswith("/api/") or of_a_program
 
 
-def done(notice: str, to: str) -> ResponseReturnValue:
-    """The answer to a form that did what it should."""
+def done(notice: str, to: str, count: int = 0, refused: Sequence[str] = ()) -> ResponseReturnValue:
+    """The answer to a form that did what it should, but for what was refused."""
     if wants_json():
-        answer: Response = jsonify({"notice": NOTICES[notice], "location": to})
+        answer: Response = jsonify({"notice": said(notice, count), "location": to, "refused": list(refused)})
         return answer
-    return redirect(f"{to}{'&' if '?' in to else '?'}notice={notice}", code=303)
+    number = f"&count={count}" if count else ""
+    return redirect(f"{to}{'&' if '?' in to else '?'}notice={notice}{number}", code=303)
+
+
+def said(notice: str, count: int) -> str:
+    """The text of a notice; empty for one that is not known."""
+    return NOTICES.get(notice, "").format(count=f"{count:,}")
+
+
+def ask(question: str, count: int, back: str) -> ResponseReturnValue:
+    """The form is to be sent again with `confirmed`: by the page's own script, or from a page that asks."""
+    if wants_json():
+        answer: Response = jsonify({"question": question, "count": count})
+        return answer
+    fields = [(name, value) for name, value in request.form.items(multi=True) if name != "csrf_token"]
+    return render_template("confirm.html", question=question, fields=fields, back=back)

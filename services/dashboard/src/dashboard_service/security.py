@@ -7,6 +7,8 @@
 
 import hmac
 import secrets
+import ssl
+from typing import Any
 from urllib.parse import urlsplit
 
 from flask import Flask, Response, abort, g, request
@@ -18,6 +20,7 @@ CSRF_COOKIE = "waybill_csrf"
 CSRF_FIELD = "csrf_token"
 PROBE_PATH = "/healthz"
 API_PREFIX = "/api/"
+ANONYMOUS = "anonymous"
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _TOKEN_BYTES = 32
@@ -45,6 +48,21 @@ def csrf_token() -> str:
     if "csrf_token" not in g:
         g.csrf_token = request.cookies.get(CSRF_COOKIE) or secrets.token_urlsafe(_TOKEN_BYTES)
     return str(g.csrf_token)
+
+
+def principal() -> str:
+    """Who asks: as a proxy that is believed says, else by certificate, else `anonymous`."""
+    settings = current().settings
+    named = request.headers.get(settings.principal_header, "") if settings.principal_header else ""
+    return named.strip() or (_common_name() if settings.client_certificates else "") or ANONYMOUS
+
+
+def _common_name() -> str:
+    """That of the browser's certificate, which gunicorn's TLS has verified; empty for none."""
+    connection = request.environ.get("gunicorn.socket")
+    shown = connection.getpeercert() if isinstance(connection, ssl.SSLSocket) else None
+    subject: Any = (shown or {}).get("subject", ())
+    return next((str(value) for part in subject for key, value in part if key == "commonName"), "")
 
 
 def _check_host() -> None:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import ssl
 import threading
 from types import FrameType
 from typing import Any
@@ -17,6 +18,8 @@ from dashboard_service.settings import DashboardSettings
 
 # How soon a worker notices that gunicorn's own process was killed.
 PARENT_SECONDS = 0.5
+
+_CERTIFICATES = {"": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
 
 
 class WebProcess(BaseApplication):  # type: ignore[misc]
@@ -70,6 +73,8 @@ def options(settings: DashboardSettings) -> dict[str, Any]:
         "proc_name": "waybill-dashboard",
         "certfile": str(waybill.tls_cert_file) if waybill.tls_cert_file else None,
         "keyfile": str(waybill.tls_key_file) if waybill.tls_key_file else None,
+        "ca_certs": str(waybill.tls_ca_file) if settings.client_certificates else None,
+        "cert_reqs": _CERTIFICATES[settings.client_certificates],
         "post_worker_init": _end_streams_with_the_worker,
     }
 

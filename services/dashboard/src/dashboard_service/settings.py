@@ -1,6 +1,8 @@
 """The dashboard's settings; prefix DASHBOARD_."""
 
-from typing import Annotated
+import re
+from datetime import timedelta
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from chassis.settings import Address, CommaList, ServiceSettings, SettingsError, host_and_port, is_loopback, load
@@ -17,6 +19,12 @@ def _web_url(value: str) -> str:
     return value.rstrip("/")
 
 
+def _header_name(value: str) -> str:
+    if value and not re.fullmatch(r"[A-Za-z0-9-]+", value):
+        raise ValueError("expected the name of a header, such as X-Forwarded-User, or nothing for none")
+    return value
+
+
 class DashboardSettings(ServiceSettings):
     """Both processes read these: `web` serves the pages, `traces` receives spans."""
 
@@ -30,8 +38,16 @@ class DashboardSettings(ServiceSettings):
     threads: int = Field(8, ge=2, le=256)
     # Live streams per worker; one more is refused until one ends.
     max_streams: int = Field(48, ge=1, le=1_000)
-    # Pages link to it when set: the address of Jaeger's pages.
+    # Traces are asked of Jaeger when set, and pages link to it: the address of its pages, as browsers reach them.
     jaeger_url: Annotated[str, AfterValidator(_web_url)] = ""
+    # Where this process reaches Jaeger's query service. Empty: at the same address.
+    jaeger_api_url: Annotated[str, AfterValidator(_web_url)] = ""
+    # The header in which a proxy that authenticates names who asks: X-Forwarded-User. Empty: no header is believed.
+    principal_header: Annotated[str, AfterValidator(_header_name)] = ""
+    # Whether browsers show a certificate of WAYBILL_TLS_CA_FILE, whose common name says who asks.
+    client_certificates: Literal["", "optional", "required"] = ""
+    # How long an entry of the audit log is kept.
+    audit_days: int = Field(90, ge=1, le=3_650)
     traces_listen: Address = "127.0.0.1:50054"
     # Where the web process asks for traces. Empty: it shows none.
     traces_target: Address = "127.0.0.1:50054"
@@ -39,8 +55,17 @@ class DashboardSettings(ServiceSettings):
     traces_max_traces: int = Field(10_000, ge=10)
 
     def stored_locally(self) -> tuple[str, ...]:
-        """None: the dashboard keeps nothing."""
+        """None that matters beside a Redis elsewhere: the audit log is the dashboard's own, and no other service's."""
         return ()
+
+    @property
+    def audit_kept(self) -> timedelta:
+        return timedelta(days=self.audit_days)
+
+    @property
+    def jaeger_api(self) -> str:
+        """Empty where traces are asked of the receiver."""
+        return (self.jaeger_api_url or self.jaeger_url) if self.jaeger_url else ""
 
     @property
     def trusted_hosts(self) -> tuple[str, ...]:
@@ -62,6 +87,8 @@ def read() -> DashboardSettings:
         for name, address in (("LISTEN", settings.listen), ("TRACES_LISTEN", settings.traces_listen))
         if not is_loopback(host_and_port(address)[0]) and not settings.waybill.insecure
     }
+    if settings.client_certificates and not settings.waybill.tls:
+        problems["DASHBOARD_CLIENT_CERTIFICATES"] = "means nothing without TLS: set WAYBILL_TLS_* or leave it out"
     if problems:
         raise SettingsError(problems)
     return settings

@@ -7,12 +7,26 @@ from jinja2 import StrictUndefined
 from werkzeug.exceptions import HTTPException
 
 from dashboard_service import api, context, presentation, problems, security
+from dashboard_service.audit_log import AuditLog
 from dashboard_service.clients import Clients
 from dashboard_service.context import Dashboard
+from dashboard_service.errands import Errands
 from dashboard_service.live import Hub
 from dashboard_service.problems import Problem
 from dashboard_service.settings import DashboardSettings
-from dashboard_service.views import dead_letters, live, operations, overview, queues, traces, workers
+from dashboard_service.views import (
+    alerts,
+    audit,
+    bulk,
+    dead_letters,
+    live,
+    operations,
+    overview,
+    queues,
+    statistics,
+    traces,
+    workers,
+)
 
 # A payload that is edited for a replay, and the fields beside it.
 _MAX_BODY_BYTES = 4 << 20
@@ -25,10 +39,29 @@ def create_app(settings: DashboardSettings, clients: Clients) -> Flask:
     app.config["MAX_FORM_MEMORY_SIZE"] = app.config["MAX_CONTENT_LENGTH"]
     app.jinja_env.undefined = StrictUndefined
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
-    app.extensions[context.KEY] = Dashboard(settings, clients, Hub(clients, settings.max_streams))
+    app.extensions[context.KEY] = Dashboard(
+        settings,
+        clients,
+        Hub(clients, settings.max_streams),
+        AuditLog(settings.database, settings.audit_kept),
+        Errands(),
+    )
     security.install(app)
     presentation.install(app)
-    for module in (overview, operations, traces, queues, workers, dead_letters, live, api):
+    for module in (
+        overview,
+        statistics,
+        operations,
+        bulk,
+        traces,
+        queues,
+        workers,
+        dead_letters,
+        alerts,
+        audit,
+        live,
+        api,
+    ):
         app.register_blueprint(module.blueprint)
     app.register_error_handler(grpc.RpcError, lambda error: _answer(problems.of_call(error)))
     app.register_error_handler(WaybillError, lambda error: _answer(problems.of_error(error)))

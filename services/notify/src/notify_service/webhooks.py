@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -19,6 +20,8 @@ EVENT_TYPE: Final = "waybill.notify.notification"
 #: The longest wait that a receiver may ask for.
 MAX_RETRY_AFTER: Final = timedelta(hours=1)
 
+_SECONDS: Final = re.compile(r"[0-9]{1,9}")
+_MANY_SECONDS: Final = re.compile(r"[0-9]{10,}")
 _SUCCESSES: Final = range(200, 300)
 _REDIRECTS: Final = range(300, 400)
 _REFUSALS: Final = range(400, 500)
@@ -74,8 +77,11 @@ def receipt(status: int, answer: Mapping[str, str], now: datetime) -> str:
 
 def retry_after(value: str, now: datetime) -> timedelta | None:
     """What a Retry-After header asks for (RFC 9110), at most an hour; None for none that can be read."""
-    if value.strip().isascii() and value.strip().isdigit():
-        return min(timedelta(seconds=min(int(value), 10**6)), MAX_RETRY_AFTER)
+    digits = value.strip()
+    if _SECONDS.fullmatch(digits):
+        return min(timedelta(seconds=int(digits)), MAX_RETRY_AFTER)
+    if _MANY_SECONDS.fullmatch(digits):
+        return MAX_RETRY_AFTER
     try:
         instant = parsedate_to_datetime(value)
     except (TypeError, ValueError):

@@ -108,8 +108,13 @@ class ReplicatedValkey:
 
     def kill_primary(self) -> None:
         """SIGKILL, and return when every Sentinel calls the other server the primary."""
-        before, wanted = self.primary, self.replica.port
+        before = self.primary
         before.kill()
+        self.wait_for_failover(before)
+
+    def wait_for_failover(self, dead: EmbeddedValkey) -> None:
+        """Until every Sentinel calls the other server the primary."""
+        wanted = next(server for server in self.servers if server is not dead).port
         self._until(lambda: set(self._addresses()) == {wanted}, "no failover")
 
     def _start_sentinel(self, number: int, primary: EmbeddedValkey) -> None:

@@ -5,19 +5,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from chassis.errors import Violations
 from flask import Blueprint, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from waybill.admin.v1 import admin_pb2
 
-from dashboard_service import payloads
+from dashboard_service import payloads, steering
+from dashboard_service.auditing import audited
 from dashboard_service.clients import CALL_TIMEOUT, PAGE_TIMEOUT, Gateway
 from dashboard_service.context import current
+from dashboard_service.filters import FIELD, complaint
 from dashboard_service.operation_rows import split_name
 from dashboard_service.presentation import done
 
 PAGE_SIZE = 50
-MAX_REPLAYS = 1_000
 
 blueprint = Blueprint("dead_letters", __name__)
 
@@ -53,16 +53,15 @@ def detail(service: str, operation_id: str) -> str:
 @blueprint.post("/dead-letters/<service>/<operation_id>/replay")
 def replay(service: str, operation_id: str) -> ResponseReturnValue:
     """Accept a new operation with its payload, or with the edited one."""
-    gateway = current().clients.of(service)
-    wanted = admin_pb2.ReplayDeadLetterRequest(
-        service=service, operation=f"operations/{service}/{operation_id}", request_id=request.form.get("request_id", "")
-    )
+    gateway, name = current().clients.of(service), f"operations/{service}/{operation_id}"
     text = request.form.get("payload")
+    edited = None
     if text is not None:
-        original = _get(gateway, wanted.operation).request
-        if not payloads.same(original, text):
-            wanted.edited_request.CopyFrom(payloads.edited(original, text))
-    accepted = gateway.dead_letters.ReplayDeadLetter(wanted, timeout=CALL_TIMEOUT.total_seconds())
+        original = _get(gateway, name).request
+        edited = None if payloads.same(original, text) else payloads.edited(original, text)
+    with audited("dead_letters.replay", service, name, edited=edited is not None) as record:
+        accepted = steering.replay(gateway, name, request.form.get("request_id", ""), edited)
+        record.message = accepted.name
     owner, new_id = split_name(accepted.name)
     return done("replayed", url_for("operations.detail", service=owner, operation_id=new_id))
 
@@ -70,66 +69,45 @@ def replay(service: str, operation_id: str) -> ResponseReturnValue:
 @blueprint.post("/dead-letters/<service>/<operation_id>/discard")
 def discard(service: str, operation_id: str) -> ResponseReturnValue:
     """Take it off the list."""
-    wanted = admin_pb2.DiscardDeadLetterRequest(service=service, operation=f"operations/{service}/{operation_id}")
-    current().clients.of(service).dead_letters.DiscardDeadLetter(wanted, timeout=CALL_TIMEOUT.total_seconds())
+    gateway, name = current().clients.of(service), f"operations/{service}/{operation_id}"
+    with audited("dead_letters.discard", service, name):
+        steering.discard(gateway, name)
     return done("discarded", url_for(".page"))
-
-
-@blueprint.post("/dead-letters/<service>/replay")
-def replay_group(service: str) -> ResponseReturnValue:
-    """Replay those of one group, oldest first, at a rate."""
-    wanted = _replays(service)
-    current().clients.of(service).dead_letters.ReplayDeadLetters(wanted, timeout=CALL_TIMEOUT.total_seconds())
-    return done("replayed-all", url_for(".page", service=service, group=wanted.group))
-
-
-def _replays(service: str) -> admin_pb2.ReplayDeadLettersRequest:
-    group, limit, rate = request.form.get("group", ""), request.form.get("limit", "0"), request.form.get("rate", "0")
-    violations = Violations()
-    violations.require(group, "group", "is required: a replay of everything at once is not offered here")
-    violations.require(
-        limit.isdigit() and int(limit) <= MAX_REPLAYS, "limit", f"expected a whole number, at most {MAX_REPLAYS}"
-    )
-    violations.require(_rate(rate) is not None, "rate", "expected replays per second, 0 or more")
-    violations.raise_if_any()
-    return admin_pb2.ReplayDeadLettersRequest(service=service, group=group, limit=int(limit), rate=_rate(rate) or 0)
-
-
-def _rate(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if 0 <= value < float("inf") else None
 
 
 def _values() -> dict[str, Any]:
     service, group = request.args.get("service", ""), request.args.get("group", "")
+    expression = request.args.get(FIELD, "").strip()
     chosen = (service,) if service in current().clients.gateways else ()
     token = request.args.get("page_token", "") if chosen else ""
     answers = (
         current()
         .clients.ask(
             lambda each: each.dead_letters.ListDeadLetters.future(
-                _list_request(each.service, group if each.service in chosen else "", token),
+                _list_request(each.service, group if each.service in chosen else "", expression, token),
                 timeout=PAGE_TIMEOUT.total_seconds(),
             )
         )
         .answers()
     )
+    complaints = {name: complaint(problem) for name, problem in answers.problems.items()}
     return {
         "service": chosen[0] if chosen else "",
         "group": group if chosen else "",
+        "expression": expression,
+        "complaints": tuple(dict.fromkeys(filter(None, complaints.values()))),
         "groups": _groups(answers.by_service),
         "letters": _letters(answers.by_service, chosen),
         "next_token": answers.by_service[service].next_page_token if service in answers.by_service else "",
         "total": sum(answer.total for answer in answers.by_service.values()),
-        "problems": answers.problems,
+        "problems": {name: problem for name, problem in answers.problems.items() if not complaints[name]},
     }
 
 
-def _list_request(service: str, group: str, token: str) -> admin_pb2.ListDeadLettersRequest:
-    return admin_pb2.ListDeadLettersRequest(service=service, group=group, page_size=PAGE_SIZE, page_token=token)
+def _list_request(service: str, group: str, expression: str, token: str) -> admin_pb2.ListDeadLettersRequest:
+    return admin_pb2.ListDeadLettersRequest(
+        service=service, group=group, filter=expression, page_size=PAGE_SIZE, page_token=token
+    )
 
 
 def _groups(answers: Mapping[str, admin_pb2.ListDeadLettersResponse]) -> list[Group]:

@@ -27,15 +27,17 @@ from dashboard_service.feed import Entry
 from dashboard_service.live import is_about
 from dashboard_service.samples import Sample
 from dashboard_service.streams import HEARTBEAT_SECONDS, Batch, Position, Stream, frame, opening
-from dashboard_service.views import dead_letters, operations, overview, queues, traces, workers
+from dashboard_service.views import alerts, dead_letters, operations, overview, queues, traces, workers
 
 PANELS: Mapping[str, Callable[[], str]] = {
     "overview": overview.panel,
     "operation": operations.panel,
+    "operations": operations.table_panel,
     "trace": traces.panel,
     "queues": queues.panel,
     "workers": workers.panel,
     "dead-letters": dead_letters.panel,
+    "alerts": alerts.panel,
 }
 # A panel that every change would redraw is drawn at most so often.
 PANEL_SECONDS = 0.25

@@ -10,9 +10,11 @@ from flask import Blueprint, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from google.longrunning import operations_pb2
 
-from dashboard_service import cursors, history, timeline
-from dashboard_service.clients import CALL_TIMEOUT, PAGE_TIMEOUT
+from dashboard_service import cursors, history, steering, timeline
+from dashboard_service.auditing import audited
+from dashboard_service.clients import PAGE_TIMEOUT
 from dashboard_service.context import current
+from dashboard_service.filters import FIELD, OperationFilter, complaint
 from dashboard_service.operation_rows import BLANK, STATES, OperationRow, metadata_of, of_operation, split_name
 from dashboard_service.presentation import done
 from dashboard_service.problems import Problem, of_status
@@ -25,25 +27,6 @@ blueprint = Blueprint("operations", __name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Filter:
-    """Which operations are wanted; empty fields mean all."""
-
-    service: str = ""
-    state: str = ""
-    text: str = ""
-
-    @property
-    def expression(self) -> str:
-        """What ListOperations is asked for."""
-        return f"state={self.state}" if self.state else ""
-
-    def arguments(self, **others: str) -> dict[str, str]:
-        """For the address of a page that shows the same."""
-        values = {"service": self.service, "state": self.state, "text": self.text, **others}
-        return {name: value for name, value in values.items() if value}
-
-
-@dataclass(frozen=True, slots=True)
 class Found:
     """One page of operations, where events continue it, and who did not answer."""
 
@@ -51,18 +34,31 @@ class Found:
     next_token: str
     cursors: Mapping[str, str]
     problems: Mapping[str, Problem]
+    # What services say is wrong with the filter; each thing once.
+    complaints: Sequence[str] = ()
 
 
 @blueprint.get("/operations")
 def page() -> str:
     """Operations of all services, newest first; the first page moves."""
-    wanted = _filter()
-    token = request.args.get("page_token", "")
-    services = (wanted.service,) if wanted.service else tuple(current().clients.gateways)
-    found = _list(history.places(token, services), wanted, PAGE_SIZE)
+    found, wanted = _found()
+    live = "page_token" not in request.args
     return render_template(
-        "operations.html", found=found, blank=BLANK, wanted=wanted, live=not token, cursor=cursors.encode(found.cursors)
+        "operations.html", found=found, blank=BLANK, wanted=wanted, live=live, cursor=cursors.encode(found.cursors)
     )
+
+
+def table_panel() -> str:
+    """The table of a page with a filter, which the services alone can apply."""
+    found, _ = _found()
+    return render_template("operations_table.html", found=found, blank=BLANK)
+
+
+def _found() -> tuple[Found, OperationFilter]:
+    wanted = _filter()
+    services = (wanted.service,) if wanted.service else tuple(current().clients.gateways)
+    places = history.places(request.args.get("page_token", ""), services)
+    return _list(places, wanted, PAGE_SIZE), wanted
 
 
 @blueprint.get("/operations/<service>/<operation_id>")
@@ -75,8 +71,9 @@ def detail(service: str, operation_id: str) -> str:
 @blueprint.post("/operations/<service>/<operation_id>/cancel")
 def cancel(service: str, operation_id: str) -> ResponseReturnValue:
     """Ask for its cancellation."""
-    wanted = operations_pb2.CancelOperationRequest(name=f"operations/{service}/{operation_id}")
-    current().clients.of(service).operations.CancelOperation(wanted, timeout=CALL_TIMEOUT.total_seconds())
+    gateway, name = current().clients.of(service), f"operations/{service}/{operation_id}"
+    with audited("operations.cancel", service, name):
+        steering.cancel(gateway, name)
     return done("cancelled", url_for(".detail", service=service, operation_id=operation_id))
 
 
@@ -86,26 +83,27 @@ def panel() -> str:
     return render_template("operation_panel.html", **_values(service, operation_id))
 
 
-def first_page(services: Collection[str], wanted: Filter, size: int) -> Found:
+def first_page(services: Collection[str], wanted: OperationFilter, size: int) -> Found:
     """The newest operations of the services named, or of all."""
     names = services or tuple(current().clients.gateways)
     return _list({service: history.Place() for service in names}, wanted, size)
 
 
-def _filter() -> Filter:
+def _filter() -> OperationFilter:
     state = request.args.get("state", "").upper()
     service = request.args.get("service", "")
-    return Filter(
+    return OperationFilter(
         service=service if service in current().clients.gateways else "",
         state=state if state in STATES else "",
         text=request.args.get("text", ""),
+        expression=request.args.get(FIELD, "").strip(),
     )
 
 
-def _list(places: Mapping[str, history.Place], wanted: Filter, size: int) -> Found:
+def _list(places: Mapping[str, history.Place], wanted: OperationFilter, size: int) -> Found:
     pending = current().clients.ask(
         lambda each: each.operations.ListOperations.future(
-            _list_request(each.service, wanted.expression, size, places[each.service].token),
+            _list_request(each.service, wanted.asked, size, places[each.service].token),
             timeout=PAGE_TIMEOUT.total_seconds(),
         ),
         places or ("",),
@@ -120,7 +118,14 @@ def _list(places: Mapping[str, history.Place], wanted: Filter, size: int) -> Fou
     merged = history.merge(pages, size)
     found = {service: _cursor(pending.calls[service]) for service in answers.by_service}
     known = {service: cursor for service, cursor in found.items() if cursor}
-    return Found(merged.rows, merged.next_token, known, answers.problems)
+    complaints = {service: complaint(problem) for service, problem in answers.problems.items()}
+    return Found(
+        merged.rows,
+        merged.next_token,
+        known,
+        {service: problem for service, problem in answers.problems.items() if not complaints[service]},
+        tuple(dict.fromkeys(filter(None, complaints.values()))),
+    )
 
 
 def _list_request(service: str, expression: str, size: int, token: str) -> operations_pb2.ListOperationsRequest:

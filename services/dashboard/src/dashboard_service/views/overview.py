@@ -12,10 +12,11 @@ from waybill.admin.v1 import admin_pb2
 
 from dashboard_service import cursors, pulse
 from dashboard_service.context import current
+from dashboard_service.filters import OperationFilter
 from dashboard_service.live import Hub
 from dashboard_service.operation_rows import BLANK
 from dashboard_service.samples import Health, Sample
-from dashboard_service.views import operations
+from dashboard_service.views import operations, statistics
 
 CHART_SECONDS = 120
 ROWS = 12
@@ -54,7 +55,7 @@ class ServiceCard:
 def page() -> str:
     """The overview."""
     hub = current().hub
-    found = operations.first_page((), operations.Filter(), ROWS)
+    found = operations.first_page((), OperationFilter(), ROWS)
     return render_template(
         "overview.html",
         found=found,
@@ -62,6 +63,7 @@ def page() -> str:
         cursor=cursors.encode(found.cursors),
         series=json.dumps(hub.pulse.series(time.time(), CHART_SECONDS)),
         chart_seconds=CHART_SECONDS,
+        **statistics.values(),
         facts=[json.loads(entry.json) for entry in reversed(hub.facts)],
         **_values(hub),
     )

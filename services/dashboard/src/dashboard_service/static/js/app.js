@@ -1,8 +1,10 @@
 // Every page: the live stream, times that pass, the theme, forms; and what the page at hand needs beside these.
 
-import { Chart } from "./chart.js";
+import { LiveChart, StatsChart } from "./chart.js";
 import { sentence, tellTime } from "./format.js";
+import { Chooser } from "./bulk.js";
 import { enhanceForms, toast } from "./forms.js";
+import { startKeys } from "./keys.js";
 import { morph } from "./morph.js";
 import { OperationTable } from "./operations.js";
 import { Stream } from "./stream.js";
@@ -11,9 +13,12 @@ const main = document.getElementById("main");
 const connection = document.getElementById("connection");
 const NAMES = { live: "Live", waiting: "Reconnecting" };
 const MAX_FACTS = 40;
+const STATISTICS_MS = 30_000;
 
 let table = null;
+let chooser = null;
 let chart = null;
+let statistics = [];
 let stream = null;
 
 const handlers = {
@@ -27,7 +32,13 @@ const handlers = {
     if (!panel) return;
     const wanted = panel.cloneNode(false);
     wanted.append(parse(html));
-    morph(panel, wanted);
+    if (table && panel.contains(table.root)) {
+      if (table.frozen) return;
+      morph(panel, wanted);
+      table.adopt();
+    } else {
+      morph(panel, wanted);
+    }
     tellTime(panel);
   },
   sample: ({ health, dead }) => {
@@ -62,8 +73,12 @@ async function load(address, remember) {
   if (remember) history.replaceState(null, "", address);
   document.title = page.title;
   morph(main, document.importNode(page.getElementById("main"), true));
-  table?.adopt();
+  if (table) {
+    table.closed = isClosed();
+    table.adopt();
+  }
   chart?.replace(JSON.parse(page.querySelector("[data-series]").dataset.series));
+  showStatistics();
   tellTime();
   follow();
 }
@@ -127,9 +142,12 @@ function startTable() {
   const onChange = (it) => {
     if (empty) empty.hidden = it.shown > 0;
     if (counter) counter.textContent = `${it.shown} shown`;
+    chooser?.tell();
     if (pause) pause.querySelector("span").textContent = it.frozen ? `Resume${it.waiting.size ? ` (${it.waiting.size})` : ""}` : "Pause";
   };
-  table = new OperationTable(root, { limit: Number(root.dataset.limit), onChange });
+  const bulk = main.querySelector("form[data-bulk]");
+  if (bulk) chooser = new Chooser(bulk);
+  table = new OperationTable(root, { limit: Number(root.dataset.limit), closed: isClosed(), onChange, onStale: refresh });
   pause?.addEventListener("click", () => {
     const frozen = pause.getAttribute("aria-pressed") !== "true";
     pause.setAttribute("aria-pressed", String(frozen));
@@ -138,22 +156,34 @@ function startTable() {
   startFilter();
 }
 
-/** What is typed filters at once; service and state ask the services, whose rows may lie further back. */
+/** With a filter in the services' language, which rows belong here is theirs to say. */
+function isClosed() {
+  return Boolean(main.querySelector("form[data-filter] [name=filter]")?.defaultValue) || !main.querySelector("[data-pause]") && Boolean(main.querySelector("form[data-filter]"));
+}
+
+/** What is typed in the search filters at once; the rest asks the services, whose rows may lie further back. */
 function startFilter() {
   const form = document.querySelector("form[data-filter]");
   if (!form) return;
-  const read = () => Object.fromEntries(["service", "state", "text"].map((name) => [name, form.elements[name]?.value ?? ""]));
+  const read = () => Object.fromEntries(["service", "state", "text", "filter"].map((name) => [name, form.elements[name]?.value ?? ""]));
   const address = () => {
-    const query = new URLSearchParams(Object.entries(read()).filter(([, value]) => value));
-    return query.size ? `${form.action}?${query}` : form.action;
+    const query = new URLSearchParams(Object.entries(read()).filter(([, value]) => value.trim()));
+    const page = form.getAttribute("action");
+    return query.size ? `${page}?${query}` : page;
   };
+  const ask = () => load(address(), true);
   table.filter(read());
-  form.addEventListener("input", (event) => {
+  form.addEventListener("input", ({ target }) => {
+    if (target.name === "filter") return;
     table.filter(read());
-    history.replaceState(null, "", address());
-    if (event.target.name !== "text") load(address(), true);
+    if (target.name === "text") history.replaceState(null, "", address());
+    else ask();
   });
-  form.addEventListener("submit", (event) => event.preventDefault());
+  form.elements.filter.addEventListener("change", ask);
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    ask();
+  });
 }
 
 function startChart() {
@@ -161,10 +191,29 @@ function startChart() {
   if (!host) return;
   const fields = ["accepted", "succeeded", "failed", "retried"].map((name) => document.querySelector(`[data-rate=${name}]`));
   const span = document.querySelector("[data-rate-of]");
-  chart = new Chart(host, JSON.parse(host.dataset.series), (means, ago) => {
+  chart = new LiveChart(host, JSON.parse(host.dataset.series), (means, ago) => {
     means.forEach((mean, index) => (fields[index].textContent = ago ? String(mean) : mean.toFixed(mean < 10 ? 1 : 0)));
     span.textContent = ago ? `${ago} s ago, per second` : "per second, mean of 10 s";
   });
+}
+
+/** Statistics move slowly: they are asked for once in a while, by whoever looks. */
+function startStatistics() {
+  const section = () => document.getElementById("statistics");
+  if (!section()) return;
+  statistics = [...section().querySelectorAll("[data-chart]")].map((host) => new StatsChart(host, JSON.parse(section().dataset.stats)));
+  setInterval(async () => {
+    if (document.hidden) return;
+    const answer = await fetch(section().dataset.from, { headers: { Accept: "text/html" } }).catch(() => null);
+    if (!answer?.ok) return;
+    morph(section(), parse(await answer.text()).querySelector("#statistics"));
+    showStatistics();
+  }, STATISTICS_MS);
+}
+
+function showStatistics() {
+  const stats = document.getElementById("statistics")?.dataset.stats;
+  if (stats) for (const each of statistics) each.replace(JSON.parse(stats));
 }
 
 function startTheme() {
@@ -179,14 +228,7 @@ function startTheme() {
   }
 }
 
-function startKeys() {
-  document.addEventListener("keydown", (event) => {
-    const search = document.querySelector("input[type=search]");
-    if (event.key === "/" && search && !event.target.matches("input, textarea, select")) {
-      event.preventDefault();
-      search.focus();
-    }
-  });
+function startCopying() {
   document.addEventListener("click", async (event) => {
     const button = event.target.closest("[data-copy]");
     if (!button) return;
@@ -195,11 +237,18 @@ function startKeys() {
   });
 }
 
+function afterwards(form) {
+  if ("bulk" in form.dataset) chooser?.clear();
+  refresh();
+}
+
 startTheme();
-startKeys();
+startCopying();
 startTable();
 startChart();
-enhanceForms({ afterwards: refresh });
+startStatistics();
+startKeys({ chooser, pause: document.querySelector("[data-pause]") });
+enhanceForms({ afterwards });
 tellTime();
 setInterval(tellTime, 1000);
 follow();

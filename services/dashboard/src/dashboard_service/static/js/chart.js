@@ -1,52 +1,78 @@
-// Operations per second: stacked bars of how they ended and a line of how many were accepted. One SVG, own code.
+// Charts, drawn by uPlot: operations per second as they come, and what the services' statistics say of longer times.
 
-const SVG = "http://www.w3.org/2000/svg";
-const SERIES = ["succeeded", "failed", "retried"];
-const PADDING = { top: 8, right: 8, bottom: 18, left: 34 };
+import uPlot from "../vendor/uplot/uPlot.esm.js";
 
-export class Chart {
-  /** `seconds` rows of [accepted, succeeded, failed, retried], oldest first. */
+const COLUMNS = { accepted: 0, succeeded: 1, failed: 2, cancelled: 2, expired: 2, retried: 3, lost: 3 };
+const SCALE_FLOOR = 4;
+
+const charts = new Set();
+const redrawAll = () => charts.forEach((chart) => chart.redraw(false));
+new MutationObserver(redrawAll).observe(document.documentElement, { attributeFilter: ["data-theme"] });
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redrawAll);
+
+const colour = (name) => () => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const axis = { stroke: colour("--ink-3"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false }, font: "11px system-ui, sans-serif" };
+
+/** Fills its host and follows its size. */
+function plot(host, options, data) {
+  const size = () => ({ width: host.clientWidth || 300, height: host.clientHeight || 120 });
+  const chart = new uPlot({ ...size(), legend: { show: false }, padding: [8, 18, 0, 0], ...options }, data, host);
+  chart.root.setAttribute("role", "img");
+  chart.root.setAttribute("aria-label", host.dataset.label);
+  new ResizeObserver(() => chart.setSize(size())).observe(host);
+  charts.add(chart);
+  return chart;
+}
+
+/** One value on top of the other: the highest is drawn first. */
+function stacked(rows, columns) {
+  return columns.map((_, index) => rows.map((row) => columns.slice(index).reduce((sum, column) => sum + row[column], 0)));
+}
+
+const bars = uPlot.paths.bars({ size: [0.85, Infinity], align: 0 });
+
+export class LiveChart {
+  /** Rows of [accepted, succeeded, failed, retried], one a second, oldest first. */
   constructor(host, rows, readout) {
-    this.host = host;
-    this.readout = readout;
     this.rows = rows;
     this.second = Math.floor(Date.now() / 1000);
-    this.svg = host.appendChild(element("svg", { role: "img", "aria-label": host.dataset.label }));
-    this.grid = this.svg.appendChild(element("g", { class: "chart-grid" }));
-    const clip = this.svg.appendChild(element("clipPath", { id: "chart-clip" }));
-    this.clip = clip.appendChild(element("rect", {}));
-    const plot = this.svg.appendChild(element("g", { "clip-path": "url(#chart-clip)" }));
-    this.moving = plot.appendChild(element("g", { class: "chart-moving" }));
-    this.paths = Object.fromEntries(
-      [...SERIES, "accepted"].map((name) => [name, this.moving.appendChild(element("path", { class: `chart-${name}` }))]),
-    );
-    this.cursor = this.svg.appendChild(element("line", { class: "chart-cursor", visibility: "hidden" }));
-    new ResizeObserver(() => this.draw()).observe(host);
-    host.addEventListener("pointermove", (event) => this.#point(event.offsetX));
-    host.addEventListener("pointerleave", () => this.#point(null));
+    this.readout = readout;
+    const bar = (name) => ({ paths: bars, fill: colour(name), width: 0, points: { show: false } });
+    this.chart = plot(host, {
+      scales: { x: { time: false }, y: { range: (_, low, high) => [0, Math.max(SCALE_FLOOR, Math.ceil(high * 1.05))] } },
+      axes: [
+        { ...axis, values: (_, ticks) => ticks.map((ago) => (ago === 0 ? "now" : `${ago} s`)), grid: { show: false }, size: 24 },
+        { ...axis, size: 38 },
+      ],
+      cursor: { y: false, drag: { x: false, y: false }, points: { show: false } },
+      series: [{}, bar("--retrying"), bar("--failed"), bar("--succeeded"), { stroke: colour("--ink-3"), width: 1.4, points: { show: false } }],
+      hooks: { setCursor: [() => this.#read()] },
+    }, this.#data());
     setInterval(() => this.#tick(), 1000);
-    this.draw();
+    this.#read();
   }
 
   /** One event. It is counted in its own second, which may have begun since the picture was drawn. */
   count(verb, at) {
     this.#advance();
-    const column = { accepted: 0, succeeded: 1, failed: 2, cancelled: 2, expired: 2, retried: 3, lost: 3 }[verb];
     const row = this.rows[this.rows.length - 1 - (this.second - Math.floor(at / 1000))];
-    if (column === undefined || !row) return;
-    row[column] += 1;
+    if (COLUMNS[verb] !== undefined && row) row[COLUMNS[verb]] += 1;
   }
 
   replace(rows) {
     this.rows = rows;
     this.second = Math.floor(Date.now() / 1000);
-    this.draw();
+    this.#draw();
   }
 
   #tick() {
     this.#advance();
-    this.draw();
-    this.#slide();
+    if (!document.hidden) this.#draw();
+  }
+
+  #draw() {
+    this.chart.setData(this.#data());
+    this.#read();
   }
 
   #advance() {
@@ -57,99 +83,79 @@ export class Chart {
     }
   }
 
-  draw() {
-    const width = this.host.clientWidth, height = this.host.clientHeight;
-    if (!width || !height) return;
-    // The second that is running is not drawn: it is not complete.
+  // The second that is running is not drawn: it is not complete.
+  #data() {
     const rows = this.rows.slice(0, -1);
-    const plot = { width: width - PADDING.left - PADDING.right, height: height - PADDING.top - PADDING.bottom };
-    const step = plot.width / (rows.length - 1);
-    const top = ceiling(Math.max(4, ...rows.map((row) => Math.max(row[0], row[1] + row[2] + row[3]))));
-    const y = (value) => PADDING.top + plot.height * (1 - value / top);
-    const x = (index) => PADDING.left + index * step - step / 2;
-    this.scale = { step, rows, top, y };
-    set(this.svg, { viewBox: `0 0 ${width} ${height}`, width, height });
-    set(this.clip, { x: PADDING.left, y: 0, width: plot.width, height });
-    const gap = step > 5 ? 1.5 : step > 3 ? 0.75 : 0;
-    const floors = rows.map(() => 0);
-    SERIES.forEach((name, series) => {
-      let path = "";
-      rows.forEach((row, index) => {
-        const value = row[series + 1];
-        if (!value) return;
-        const bottom = y(floors[index]), above = y((floors[index] += value));
-        path += `M${(x(index) + gap / 2).toFixed(2)} ${bottom.toFixed(2)}V${above.toFixed(2)}h${(step - gap).toFixed(2)}V${bottom.toFixed(2)}z`;
-      });
-      this.paths[name].setAttribute("d", path);
-    });
-    const line = rows.map((row, index) => `${(x(index) + step / 2).toFixed(2)} ${y(row[0]).toFixed(2)}`).join("L");
-    this.paths.accepted.setAttribute("d", line ? `M${line}` : "");
-    this.#drawGrid(width, height, top, y, rows.length);
-    this.#read(this.pointed ?? null);
+    return [rows.map((_, index) => index + 1 - rows.length), ...stacked(rows, [3, 2, 1]), rows.map((row) => row[0])];
   }
 
-  #drawGrid(width, height, top, y, count) {
-    this.grid.replaceChildren();
-    for (const value of [0, top / 2, top]) {
-      this.grid.append(element("line", { x1: PADDING.left, x2: width - PADDING.right, y1: y(value), y2: y(value) }));
-      this.grid.append(text(PADDING.left - 6, y(value) + 3.5, String(value), "end"));
-    }
-    const plot = width - PADDING.left - PADDING.right;
-    for (let ago = 0; ago < count; ago += 30) {
-      const label = ago === 0 ? "now" : `−${ago} s`;
-      const at = PADDING.left + plot * (1 - ago / count);
-      this.grid.append(text(at, height - 4, label, ago === 0 ? "end" : "middle"));
-    }
-  }
-
-  // The picture moves on by one bar in the second until the next one is complete.
-  #slide() {
-    if (matchMedia("(prefers-reduced-motion: reduce)").matches || !this.scale) return;
-    this.moving.getAnimations().forEach((animation) => animation.cancel());
-    this.moving.animate(
-      [{ transform: `translateX(${this.scale.step}px)` }, { transform: "translateX(0)" }],
-      { duration: 1000, easing: "linear" },
-    );
-  }
-
-  #point(offset) {
-    this.pointed = offset;
-    this.#read(offset);
-  }
-
-  #read(offset) {
-    if (!this.scale) return;
-    const { step, rows } = this.scale;
-    const index = offset === null ? null : Math.round((offset - PADDING.left) / step);
+  // Without a pointer the readout is the mean of the last ten complete seconds.
+  #read() {
+    const rows = this.rows.slice(0, -1);
+    const index = this.chart?.cursor.idx ?? null;
     const row = index === null ? null : rows[index];
-    this.cursor.setAttribute("visibility", row ? "visible" : "hidden");
-    if (row) {
-      const x = PADDING.left + index * step;
-      set(this.cursor, { x1: x, x2: x, y1: PADDING.top, y2: this.host.clientHeight - PADDING.bottom });
-    }
-    // Without a pointer the readout is the mean of the last ten complete seconds.
     const shown = row ? [row] : rows.slice(-10);
     const mean = [0, 1, 2, 3].map((column) => shown.reduce((sum, each) => sum + each[column], 0) / shown.length);
     this.readout(mean, row ? rows.length - index : null);
   }
 }
 
-function ceiling(value) {
-  const power = 10 ** Math.floor(Math.log10(value));
-  return [1, 2, 3, 4, 6, 8, 10].map((each) => each * power).find((each) => each >= value);
-}
+const percent = (value) => (value === null || value === undefined ? "" : `${(value * 100).toFixed(value < 0.1 ? 1 : 0)} %`);
+const seconds = (value) => (value === null || value === undefined ? "" : value < 1 ? `${Math.round(value * 1000)} ms` : value < 90 ? `${value.toFixed(value < 10 ? 1 : 0)} s` : `${Math.round(value / 60)} min`);
 
-function element(name, attributes) {
-  return set(document.createElementNS(SVG, name), attributes);
-}
+const CLOCK = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+const DAY = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
+const when = (at, step) => (step >= 86_400 ? DAY : CLOCK).format(new Date(at * 1000));
 
-function text(x, y, content, anchor) {
-  const label = element("text", { x, y, "text-anchor": anchor });
-  label.textContent = content;
-  return label;
-}
+const KINDS = {
+  count: {
+    columns: (stats) => stacked(stats.times.map((_, at) => [stats.succeeded[at], stats.failed[at], stats.ended[at]]), [2, 1, 0]),
+    series: () => [["--cancelled"], ["--failed"], ["--succeeded"]].map(([name]) => ({ paths: bars, fill: colour(name), width: 0, points: { show: false } })),
+    value: (stats, at) => `${(stats.succeeded[at] + stats.failed[at] + stats.ended[at]).toLocaleString()} ended`,
+    ticks: (ticks) => ticks.map((value) => (Number.isInteger(value) ? value.toLocaleString() : "")),
+  },
+  failures: {
+    columns: (stats) => [stats.rate],
+    series: () => [{ stroke: colour("--failed"), width: 1.6, points: { size: 3 }, fill: colour("--failed-soft") }],
+    value: (stats, at) => percent(stats.rate[at]) || "nothing ended",
+    ticks: (ticks) => ticks.map(percent),
+  },
+  latency: {
+    columns: (stats) => [stats.p95, stats.mean],
+    series: () => [{ stroke: colour("--retrying"), width: 1.6, points: { size: 3 } }, { stroke: colour("--running"), width: 1.6, points: { size: 3 } }],
+    value: (stats, at) => (stats.mean[at] === null ? "nothing ended" : `mean ${seconds(stats.mean[at])}, p95 ${seconds(stats.p95[at])}`),
+    ticks: (ticks) => ticks.map(seconds),
+  },
+};
 
-function set(node, attributes) {
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-  return node;
+/** One of the charts of statistics: `host.dataset.chart` names which; its caption tells what the pointer is at. */
+export class StatsChart {
+  constructor(host, stats) {
+    this.kind = KINDS[host.dataset.chart];
+    this.said = host.parentElement.querySelector("[data-said]");
+    this.usual = this.said.textContent;
+    this.stats = stats;
+    this.chart = plot(host, {
+      scales: { y: { range: (_, low, high) => [0, high > 0 ? high * 1.08 : 1] } },
+      axes: [{ ...axis, grid: { show: false }, size: 24, space: 70, values: (_, ticks, __, ___, step) => ticks.map((at) => when(at, step)) }, { ...axis, size: 50, values: (_, ticks) => this.kind.ticks(ticks) }],
+      cursor: { y: false, drag: { x: false, y: false }, points: { show: false }, sync: { key: "stats" } },
+      series: [{}, ...this.kind.series()],
+      hooks: { setCursor: [() => this.#tell()] },
+    }, this.#data());
+  }
+
+  replace(stats) {
+    this.stats = stats;
+    this.chart.setData(this.#data());
+  }
+
+  #data() {
+    return [this.stats.times, ...this.kind.columns(this.stats)];
+  }
+
+  #tell() {
+    const at = this.chart?.cursor.idx ?? null;
+    const text = at === null ? this.usual : `${CLOCK.format(new Date(this.stats.times[at] * 1000))}: ${this.kind.value(this.stats, at)}`;
+    if (this.said.textContent !== text) this.said.textContent = text;
+  }
 }

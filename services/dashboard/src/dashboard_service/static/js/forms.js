@@ -5,29 +5,53 @@ export function enhanceForms({ afterwards }) {
     const form = event.target;
     if (!form.matches("form[data-enhance]")) return;
     event.preventDefault();
-    if (form.dataset.confirm && !(await confirmed(form.dataset.confirm, event.submitter?.textContent.trim()))) return;
-    await send(form, event.submitter, afterwards);
+    const button = event.submitter;
+    const label = button?.textContent.trim();
+    if (form.dataset.confirm && !(await confirmed(form.dataset.confirm, label))) return;
+    // Taken before the button is disabled: a disabled one says nothing.
+    const fields = new FormData(form, button);
+    await busy(button, async () => {
+      if ("asks" in form.dataset) {
+        // The server says how many it would be about.
+        const answer = await post(form, fields);
+        if (!answer || !(await confirmed(answer.question, label))) return;
+        fields.set("confirmed", answer.count);
+      }
+      await send(form, fields, afterwards);
+    });
   });
 }
 
-async function send(form, button, afterwards) {
+async function busy(button, work) {
   if (button) button.disabled = true;
   try {
-    const answer = await fetch(form.action, {
-      method: "POST", body: new URLSearchParams(new FormData(form)), headers: { Accept: "application/json" },
-    });
-    const body = await answer.json();
-    if (!answer.ok) return toast(body.title, [body.detail, ...body.violations.map(said)], true);
-    if ("follow" in form.dataset) location.assign(body.location);
-    else {
-      toast(body.notice, []);
-      afterwards();
-    }
-  } catch {
-    toast("The dashboard does not answer", ["Nothing was changed, as far as this page knows."], true);
+    await work();
   } finally {
     if (button) button.disabled = false;
   }
+}
+
+async function send(form, fields, afterwards) {
+  const body = await post(form, fields);
+  if (!body) return;
+  if ("follow" in form.dataset) return location.assign(body.location);
+  toast(body.notice, body.refused ?? [], (body.refused ?? []).length > 0);
+  afterwards(form);
+}
+
+/** The answer; null where there is none or it is a refusal, which has been told. */
+async function post(form, fields) {
+  try {
+    const answer = await fetch(form.getAttribute("action"), {
+      method: "POST", body: new URLSearchParams(fields), headers: { Accept: "application/json" },
+    });
+    const body = await answer.json();
+    if (answer.ok) return body;
+    toast(body.title, [body.detail, ...body.violations.map(said)], true);
+  } catch {
+    toast("The dashboard does not answer", ["Nothing was changed, as far as this page knows."], true);
+  }
+  return null;
 }
 
 function said({ field, description }) {
