@@ -97,7 +97,7 @@ def worker_source(intake: Intake, facts: Callable[[], Mapping[str, int]]) -> Cal
     def facts_of_the_worker() -> Iterator[Metric]:
         told = facts()
         yield gauge("waybill_worker_slots", "Attempts that it is meant to run at a time.", told["concurrency"])
-        yield gauge("waybill_worker_running", "Attempts that run.", intake.running)
+        yield gauge("waybill_worker_running", "Attempts that run.", len(intake.running()))
         yield gauge("waybill_worker_held", "Operations that it fetched and has not settled.", intake.held)
         yield gauge("waybill_worker_draining", "1 while it takes nothing more.", intake.draining)
         yield gauge("waybill_worker_abandoned", "Slots lost to attempts that heed nothing.", intake.abandoned)

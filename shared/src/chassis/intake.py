@@ -224,14 +224,9 @@ class Intake:
         """Asked once."""
         return not self.store.answers(FAREWELL)
 
-    @property
-    def running(self) -> int:
-        """Attempts that a slot has taken and that are not over."""
-        return sum(bool(held.running_at) and not held.decided for held in self.snapshot())
-
-    def operations(self) -> list[str]:
-        with self._lock:
-            return [held.item.operation_id for held in self._held.values() if not held.fenced]
+    def running(self) -> list[str]:
+        """Operations whose attempts a slot has taken and that are not over."""
+        return [held.item.operation_id for held in self.snapshot() if held.running_at and not held.decided]
 
     def snapshot(self) -> list[Held]:
         with self._lock:

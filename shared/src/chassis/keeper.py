@@ -75,7 +75,7 @@ class Keeper(threading.Thread):
 
     def beat(self) -> None:
         intake = self._intake
-        facts = {**self._describe(), "heartbeat_us": time.time_ns() // 1000, "operations": intake.operations()}
+        facts = {**self._describe(), "heartbeat_us": time.time_ns() // 1000, "operations": intake.running()}
         facts |= {"draining": intake.draining, "abandoned": intake.abandoned}
         intake.store.run(store_calls.write("HSET", "workers", intake.worker, json.dumps(facts)))
 
