@@ -31,7 +31,7 @@ def compose(text: str, names: Names, templates: Mapping[str, str]) -> str:
     healthy = f"      {names.service}-gateway: {{condition: service_healthy}}\n"
     text = _before(text, "opentelemetry.proto.collector.metrics.v1=metrics\n", route, after="WAYBILL_ROUTES")
     text = _before(text, "x-after-valkey:", templates["compose_settings.yml"])
-    text = _before(text, "  # A gRPC client and nothing more", templates["compose_containers.yml"])
+    text = _before(text, "  # A gRPC client: it keeps its audit log", templates["compose_containers.yml"])
     text = _before(text, "\n# One a service: the processes", healthy, after="  dashboard-web:\n")
     return f"{text.rstrip()}\n  {names.service}-state:\n"
 

@@ -35,8 +35,14 @@ def name(workers):
 @pytest.fixture
 def resize(workers, name):
     def resize(concurrency):
+        """Until the worker has heard it: one that starts anew does not yet."""
         request = admin_pb2.SetConcurrencyRequest(worker=name, concurrency=concurrency)
-        return workers.SetConcurrency(request, timeout=20)
+        while True:
+            try:
+                return workers.SetConcurrency(request, timeout=20)
+            except grpc.RpcError as error:
+                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                    raise
 
     yield resize
     resize(2)
