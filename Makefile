@@ -37,7 +37,7 @@ test-all: test  ## the same, and missing infrastructure is a failure
 # An experiment finds the arena of its pool; those of one pool run one after another.
 .PHONY: chaos
 chaos: setup  ## the long fault-injection suite; WAYBILL_CHAOS_SEED=... repeats a run
-	$(PYTEST) -n $(JOBS) --dist loadgroup --timeout 900 -m chaos $(PYTEST_ARGS) tests/chaos tests/dashboard
+	$(PYTEST) -n $(JOBS) --dist loadgroup --timeout 900 -m chaos $(PYTEST_ARGS) tests/chaos tests/dashboard tests/e2e
 
 .PHONY: test-sentinel
 test-sentinel: export WAYBILL_TEST_SENTINEL = 1

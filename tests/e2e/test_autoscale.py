@@ -14,7 +14,8 @@ from tests import samples
 
 pytestmark = pytest.mark.slow
 
-BURST = 5_000
+#: In `make test`, and in `make chaos`.
+SHORT, LONG = 1_500, 5_000
 MOST = 3
 QUEUE = "metrics.ingest"
 
@@ -32,13 +33,13 @@ def up(tmp_path):
         yield harness
 
 
-def burst(stack, metric):
+def burst(stack, metric, size):
     """Names of so many operations that were accepted while the queue was paused, and then let go at once."""
     queues = stack.stub("metrics", admin_pb2_grpc.QueueServiceStub)
     ingest = stack.stub("metrics", metrics_pb2_grpc.MetricsServiceStub).IngestSamples
     queues.PauseQueue(admin_pb2.PauseQueueRequest(queue=QUEUE), timeout=20)
     with ThreadPoolExecutor(8) as pool:
-        requests = (samples.batch(metric, 1.0, request_id=f"burst-{number}") for number in range(BURST))
+        requests = (samples.batch(metric, 1.0, request_id=f"burst-{number}") for number in range(size))
         names = [operation.name for operation in pool.map(lambda request: ingest(request, timeout=60), requests)]
     queues.ResumeQueue(admin_pb2.ResumeQueueRequest(queue=QUEUE), timeout=20)
     return names
@@ -64,10 +65,13 @@ def workers_of(stack):
     return stack.stub("metrics", admin_pb2_grpc.WorkerServiceStub).ListWorkers(admin_pb2.ListWorkersRequest()).workers
 
 
-def test_a_burst_takes_one_worker_up_and_back_down(up):
-    """5,000 operations: workers are added, every operation runs once, and what was added is drained again."""
+@pytest.mark.parametrize(
+    "size", [pytest.param(SHORT, id="short"), pytest.param(LONG, id="long", marks=pytest.mark.chaos)]
+)
+def test_a_burst_takes_one_worker_up_and_back_down(up, size):
+    """Workers are added, every operation runs once, and what was added is drained again."""
     assert len(workers_of(up)) == 1
-    names = burst(up, "burst")
+    names = burst(up, "burst", size)
     counts = ends_of(up, names)
 
     up.up.wait_for_line("-> 1 workers")
@@ -76,9 +80,9 @@ def test_a_burst_takes_one_worker_up_and_back_down(up):
 
     assert 2 <= len(started) <= MOST
     assert len(ended) == len(started) - 1
-    assert len(set(names)) == BURST
+    assert len(set(names)) == size
     assert {name: counts[name] for name in names if not ran_once(counts[name])} == {}
-    assert samples.counted_by(up.stub("metrics", metrics_pb2_grpc.MetricsServiceStub), "burst") == BURST
+    assert samples.counted_by(up.stub("metrics", metrics_pb2_grpc.MetricsServiceStub), "burst") == size
     assert len(workers_of(up)) == 1
     assert not [line for line in up.up.events if line.get("event") == "process.died"]
     assert up.up.stop(timeout=120) == 0
