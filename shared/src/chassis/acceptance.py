@@ -35,7 +35,7 @@ NANOS: Final = 1_000_000_000
 _UUID_MARKS: Final = 0x7 << 76 | 0x2 << 62
 _UUID_RANDOM: Final = ~(0xF << 76 | 0x3 << 62)
 _NO_OPTIONS: Final = ops.SubmitOptions()
-_LABEL_KEY: Final = re.compile(r"[a-z][a-z0-9_.-]{0,62}")
+LABEL_KEY: Final = re.compile(r"[a-z][a-z0-9_.-]{0,62}")
 
 
 class Acceptable(Protocol):
@@ -183,7 +183,7 @@ def check_labels(labels: Mapping[str, str], found: Violations) -> None:
     """Add a violation for every label that is out of bounds."""
     found.require(len(labels) <= MAX_LABELS, "options.labels", f"has more than {MAX_LABELS} entries")
     for key, value in labels.items():
-        found.require(_LABEL_KEY.fullmatch(key), f"options.labels[{key!r}]", f"the key must match {_LABEL_KEY.pattern}")
+        found.require(LABEL_KEY.fullmatch(key), f"options.labels[{key!r}]", f"the key must match {LABEL_KEY.pattern}")
         found.require(
             len(value) <= MAX_LABEL_VALUE,
             f"options.labels[{key!r}]",

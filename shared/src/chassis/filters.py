@@ -13,6 +13,7 @@ from typing import Final, TypeAlias
 
 from waybill.operations.v1 import operations_pb2 as ops
 
+from chassis.acceptance import LABEL_KEY
 from chassis.errors import FieldViolation, InvalidArgument
 
 MAX_CHARACTERS: Final = 4_096
@@ -35,7 +36,6 @@ _ESCAPED: Final = re.compile(r'\\(["\\])')
 #: A value stands where nothing else can, so it may hold what a word may not.
 _VALUE: Final = re.compile(r'[^\s()"]+')
 _WORD: Final = re.compile(r'[^\s()"<>=!:]+')
-_LABEL_KEY: Final = re.compile(r"[a-z][a-z0-9_.-]{0,62}")
 _INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)", re.IGNORECASE)
 
 
@@ -337,7 +337,7 @@ def _labels(field: str, operator: str, value: str, at: tuple[int, int]) -> Expre
 
 
 def _check_label(key: str, at: int) -> None:
-    if not _LABEL_KEY.fullmatch(key):
+    if not LABEL_KEY.fullmatch(key):
         raise _Unreadable(at, f"{key!r} is not the key of a label")
 
 
