@@ -17,7 +17,7 @@ from tests.stack import until
 
 pytestmark = pytest.mark.slow
 
-#: The gateway looks at the memory once a second: from the high water mark on there is room for some seconds' work.
+#: Many times what is accepted between two looks at the memory, so that the gateway refuses and not the server.
 ROOM_BYTES = 16 << 20
 HIGH_WATER = 0.6
 BALLAST_BYTES = 8_000

@@ -13,7 +13,7 @@ import grpc
 import pytest
 from chassis import archive_calls, statuses, store_calls
 from chassis.acceptance import Provenance, Submission, acceptance
-from chassis.admission import Admission, share_used
+from chassis.admission import MAX_PAUSE_SECONDS, MIN_PAUSE_SECONDS, Admission, pause_seconds, share_used
 from chassis.embedded import EmbeddedValkey
 from chassis.errors import ResourceExhausted
 from chassis.operations import Operations
@@ -93,6 +93,22 @@ def fill(store):
 def test_memory_counts_as_the_server_counts_it(memory, share):
     """What it leaves out when it refuses writes is left out; without a limit nothing is ever full."""
     assert share_used(memory) == share
+
+
+@pytest.mark.parametrize(
+    ("room", "pace", "pause"),
+    [
+        (0.5, 0.0, MAX_PAUSE_SECONDS),
+        (0.5, -1.0, MAX_PAUSE_SECONDS),
+        (0.5, 0.1, MAX_PAUSE_SECONDS),
+        (0.2, 1.0, 0.1),
+        (0.001, 1.0, MIN_PAUSE_SECONDS),
+        (-0.1, 1.0, MAX_PAUSE_SECONDS),
+    ],
+)
+def test_the_faster_it_fills_the_sooner_it_is_looked_at_again(room, pace, pause):
+    """Twice before the mark is reached at the pace that was seen; nothing is hurried that does not grow or is full."""
+    assert pause_seconds(room, pace) == pytest.approx(pause)
 
 
 @pytest.mark.anyio
