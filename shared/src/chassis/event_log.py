@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import re
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ from waybill.operations.v1 import operations_pb2 as ops
 from waybill.store.v1 import store_pb2
 
 from chassis.descriptions import operation_name, timestamp
-from chassis.errors import FieldViolation, InvalidArgument, OutOfRange
+from chassis.errors import OutOfRange
 from chassis.logging import get_logger
 from chassis.store import AsyncStore
 
@@ -158,9 +158,7 @@ class EventLog:
         return newest.decode()
 
     async def check(self, cursor: str) -> None:
-        """Raises InvalidArgument for what is no cursor, OutOfRange with CURSOR_EXPIRED for one kept no longer."""
-        if not _CURSOR.fullmatch(cursor):
-            raise InvalidArgument([FieldViolation("cursor", "is not a cursor that this service gave out")])
+        """Raises OutOfRange with CURSOR_EXPIRED for a well-formed cursor that is kept no longer."""
         trimmed = int(await self.store.client.get(self.store.keys.named("events:trimmed")) or 0)
         end = await self.end()
         if (order(cursor)[0] < trimmed and cursor != end) or order(cursor) > order(end):
@@ -170,20 +168,30 @@ class EventLog:
                 metadata={"cursor": cursor},
             )
 
-    async def follow(self, cursor: str, *, patience: float) -> AsyncIterator[Entry | None]:
-        """Every entry after the cursor, in order; None whenever `patience` seconds have passed without one."""
+    async def follow(
+        self, cursor: str, *, patience: float, min_interval: float = 0.0
+    ) -> AsyncIterator[Sequence[Entry]]:
+        """Every entry after the cursor, in order, as many at once as are known.
+
+        Args:
+            cursor: a position of this log.
+            patience: seconds after which nothing is said to have come, by an empty list.
+            min_interval: seconds to let pass, once the end is reached, before the next entries are looked for.
+        """
         while True:
             grown = self._grown
             entries = await self.read(cursor)
-            for entry in entries:
-                cursor = entry.cursor
-                yield entry
-            if not entries:
+            if entries:
+                cursor = entries[-1].cursor
+                yield entries
+            else:
                 try:
                     async with asyncio.timeout(patience):
                         await grown.wait()
                 except TimeoutError:
-                    yield None
+                    yield []
+            if min_interval and 0 < len(entries) < READ_COUNT:
+                await asyncio.sleep(min_interval)
 
     @contextlib.contextmanager
     def finality(self, operation_id: str) -> Iterator[asyncio.Future[None]]:
@@ -232,6 +240,11 @@ class EventLog:
     @property
     def _key(self) -> str:
         return self.store.keys.named("events")
+
+
+def is_cursor(text: str) -> bool:
+    """Whether it has the form of a position."""
+    return _CURSOR.fullmatch(text) is not None
 
 
 def order(cursor: str) -> tuple[int, int]:

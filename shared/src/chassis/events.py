@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Iterator
+from datetime import timedelta
 from typing import Any, Final
 
 from grpc import aio
 from waybill.events.v1 import events_pb2, events_pb2_grpc
 
-from chassis.event_log import EventLog, type_filter
+from chassis.errors import FieldViolation, InvalidArgument
+from chassis.event_log import EventLog, is_cursor, type_filter
 
 HEARTBEAT_SECONDS: Final = 15.0
+MAX_INTERVAL: Final = timedelta(seconds=5)
+#: A batch that has grown to so much is sent; gRPC refuses messages of more than four megabytes.
+BATCH_BYTES: Final = 500_000
 
 
 class EventServicer(events_pb2_grpc.EventServiceServicer):
@@ -24,19 +29,50 @@ class EventServicer(events_pb2_grpc.EventServiceServicer):
     async def Subscribe(
         self, request: events_pb2.SubscribeRequest, context: aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[events_pb2.SubscribeResponse]:
+        if violations := list(_violations(request)):
+            raise InvalidArgument(violations)
         cursor = request.cursor or await self._log.end()
         if request.cursor:
             await self._log.check(request.cursor)
         wanted = type_filter(list(request.types))
+        min_interval = request.min_interval.ToTimedelta().total_seconds()
         yield events_pb2.SubscribeResponse(cursor=cursor)
         sent_at = time.monotonic()
         # Events that are not wanted must not keep the heartbeat away.
-        async for entry in self._log.follow(cursor, patience=HEARTBEAT_SECONDS / 5):
-            cursor = entry.cursor if entry else cursor
-            if entry and wanted(entry.type_of(self._service)):
-                yield events_pb2.SubscribeResponse(event=entry.event(self._service), cursor=cursor)
-            elif time.monotonic() - sent_at >= HEARTBEAT_SECONDS:
+        async for entries in self._log.follow(cursor, patience=HEARTBEAT_SECONDS / 5, min_interval=min_interval):
+            answers: Iterable[events_pb2.SubscribeResponse] = (
+                events_pb2.SubscribeResponse(event=entry.event(self._service), cursor=entry.cursor)
+                for entry in entries
+                if wanted(entry.type_of(self._service))
+            )
+            if request.HasField("min_interval"):
+                answers = batches(answers)
+            for answer in answers:
+                sent_at = time.monotonic()
+                yield answer
+            cursor = entries[-1].cursor if entries else cursor
+            if time.monotonic() - sent_at >= HEARTBEAT_SECONDS:
+                sent_at = time.monotonic()
                 yield events_pb2.SubscribeResponse(cursor=cursor)
-            else:
-                continue
-            sent_at = time.monotonic()
+
+
+def batches(answers: Iterable[events_pb2.SubscribeResponse]) -> Iterator[events_pb2.SubscribeResponse]:
+    """The answers, as few as their size allows."""
+    batch, size = events_pb2.SubscribeResponse(), 0
+    for answer in answers:
+        batch.batch.append(answer)
+        batch.cursor = answer.cursor
+        size += answer.ByteSize()
+        if size >= BATCH_BYTES:
+            yield batch
+            batch, size = events_pb2.SubscribeResponse(), 0
+    if batch.batch:
+        yield batch
+
+
+def _violations(request: events_pb2.SubscribeRequest) -> Iterator[FieldViolation]:
+    if request.cursor and not is_cursor(request.cursor):
+        yield FieldViolation("cursor", "is not a cursor that this service gave out")
+    seconds = request.min_interval.seconds + request.min_interval.nanos / 1e9
+    if not 0 <= seconds <= MAX_INTERVAL.total_seconds():
+        yield FieldViolation("min_interval", f"is {seconds:g} s, and must be from 0 to {MAX_INTERVAL.seconds} s")

@@ -8,13 +8,15 @@ until it meets the feed. Where the service no longer holds the position, the bro
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import grpc
 from chassis import logging
 from chassis.errors import ResourceExhausted
 from chassis.statuses import reason_of, rpc_status
+from google.protobuf.duration_pb2 import Duration
 from waybill.events.v1 import events_pb2
 
 from dashboard_service import feed as feeds
@@ -32,6 +34,8 @@ UNWATCHED_SECONDS = 10.0
 MAX_BACKOFF_SECONDS = 5.0
 MAX_FACTS = 40
 CATCH_UP_PAUSE_SECONDS = 1.0
+# Following a busy service costs it an answer in so long, not one for each event.
+FOLLOW_INTERVAL = Duration(nanos=100_000_000)
 # Heartbeats come every 15 s: a call that has been silent for longer is dead, whatever TCP says.
 SILENCE_SECONDS = 40.0
 
@@ -77,19 +81,22 @@ class Follower:
 
     def _follow(self) -> None:
         self._heard = time.monotonic()
-        request = events_pb2.SubscribeRequest(service=self.gateway.service, cursor=self._cursor)
-        self._call = self.gateway.events.Subscribe(request)
-        for response in self._call:
+        self._call = subscribe(self.gateway, self._cursor)
+        for answer in self._call:
             self._heard = time.monotonic()
             if self.up is not True:
                 self._found()
-            entry = feeds.read(self.gateway.service, response)
-            if entry.kind == "change":
-                self._count(response.event)
-            elif entry.kind == "fact":
-                self._facts.append(entry)
-            self.feed.publish(entry)
-            self._cursor = response.cursor
+            for response in each_of(answer):
+                self._take(response)
+
+    def _take(self, response: events_pb2.SubscribeResponse) -> None:
+        entry = feeds.read(self.gateway.service, response)
+        if entry.kind == "change":
+            self._count(response.event)
+        elif entry.kind == "fact":
+            self._facts.append(entry)
+        self.feed.publish(entry)
+        self._cursor = response.cursor
 
     def _count(self, event: events_pb2.Event) -> None:
         change = events_pb2.OperationChanged()
@@ -221,9 +228,9 @@ def catch_up(stream: Stream, gateway: Gateway, feed: Feed, cursor: str) -> None:
     """Show the stream what lies behind the cursor until it meets the feed; ends with the stream."""
     while not stream.ended and not feed.attach(stream, cursor):
         try:
-            call = gateway.events.Subscribe(events_pb2.SubscribeRequest(service=gateway.service, cursor=cursor))
+            call = subscribe(gateway, cursor)
             stream.on_end(call.cancel)
-            for response in call:
+            for response in chain.from_iterable(map(each_of, call)):
                 if not stream.push(feeds.read(gateway.service, response)):
                     return
                 cursor = response.cursor
@@ -237,6 +244,18 @@ def catch_up(stream: Stream, gateway: Gateway, feed: Feed, cursor: str) -> None:
                 stream.push(feeds.resync(gateway.service))
                 return
         stream.wait_ended(CATCH_UP_PAUSE_SECONDS)
+
+
+def subscribe(gateway: Gateway, cursor: str) -> Any:
+    """The call that streams a service's events after the cursor, in batches where the service knows them."""
+    return gateway.events.Subscribe(
+        events_pb2.SubscribeRequest(service=gateway.service, cursor=cursor, min_interval=FOLLOW_INTERVAL)
+    )
+
+
+def each_of(answer: events_pb2.SubscribeResponse) -> Sequence[events_pb2.SubscribeResponse]:
+    """The answers of a batch; one that is no batch is by itself."""
+    return answer.batch or (answer,)
 
 
 def is_about(entry: Entry, operation: str) -> bool:

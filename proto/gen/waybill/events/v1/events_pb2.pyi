@@ -6,6 +6,7 @@ Facts that services publish, and the stream by which anybody follows them."""
 from collections import abc as _abc
 from google.protobuf import any_pb2 as _any_pb2
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -152,6 +153,7 @@ class SubscribeRequest(_message.Message):
     SERVICE_FIELD_NUMBER: _builtins.int
     TYPES_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
+    MIN_INTERVAL_FIELD_NUMBER: _builtins.int
     service: _builtins.str
     """Service whose events are wanted. Empty: the gateway's own."""
     cursor: _builtins.str
@@ -160,16 +162,23 @@ class SubscribeRequest(_message.Message):
     def types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Event types; a trailing `*` matches any ending. Empty: all types."""
 
+    @_builtins.property
+    def min_interval(self) -> _duration_pb2.Duration:
+        """Least time between two answers, at most 5 s: what comes meanwhile is in the `batch` of the next, so that following a
+        busy service costs it little. Absent: an answer for each event, at once.
+        """
+
     def __init__(
         self,
         *,
         service: _builtins.str = ...,
         types: _abc.Iterable[_builtins.str] | None = ...,
         cursor: _builtins.str = ...,
+        min_interval: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["min_interval", b"min_interval"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "service", b"service", "types", b"types"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "min_interval", b"min_interval", "service", b"service", "types", b"types"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -181,21 +190,31 @@ class SubscribeResponse(_message.Message):
 
     EVENT_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
+    BATCH_FIELD_NUMBER: _builtins.int
     cursor: _builtins.str
-    """Position of this event (or of the heartbeat): valid on every replica of the service for at least 24 h."""
+    """Position of this event (or of the heartbeat, or of the last of `batch`): valid on every replica of the service for
+    at least 24 h.
+    """
     @_builtins.property
     def event(self) -> Global___Event:
-        """Absent in a heartbeat, which is sent at the start and whenever 15 s have passed without an event."""
+        """Absent in a heartbeat, which is sent at the start and whenever 15 s have passed without an event; and beside `batch`."""
+
+    @_builtins.property
+    def batch(self) -> _containers.RepeatedCompositeFieldContainer[Global___SubscribeResponse]:
+        """Events in order, each with its cursor. Only where the request has a `min_interval`; a server that does not know it
+        answers with `event`.
+        """
 
     def __init__(
         self,
         *,
         event: Global___Event | None = ...,
         cursor: _builtins.str = ...,
+        batch: _abc.Iterable[Global___SubscribeResponse] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "event", b"event"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "cursor", b"cursor", "event", b"event"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
