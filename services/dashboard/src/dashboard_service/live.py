@@ -35,7 +35,7 @@ MAX_BACKOFF_SECONDS = 5.0
 MAX_FACTS = 40
 CATCH_UP_PAUSE_SECONDS = 1.0
 # Following a busy service costs it an answer in so long, not one for each event.
-FOLLOW_INTERVAL = Duration(nanos=100_000_000)
+FOLLOW_INTERVAL = Duration(nanos=200_000_000)
 # Heartbeats come every 15 s: a call that has been silent for longer is dead, whatever TCP says.
 SILENCE_SECONDS = 40.0
 
