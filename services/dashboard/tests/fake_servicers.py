@@ -126,6 +126,7 @@ class Workers(Servicer, admin_pb2_grpc.WorkerServiceServicer):
 
 class DeadLetters(Servicer, admin_pb2_grpc.DeadLetterServiceServicer):
     async def ListDeadLetters(self, request: Any, context: Any) -> Any:
+        self.gateway.letters_listed += 1
         letters = [self.letter(each) for each in self.matching(request.filter)]
         answer = admin_pb2.ListDeadLettersResponse(total=len(letters))
         for name in sorted({each.group for each in letters}):
