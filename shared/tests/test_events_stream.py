@@ -21,8 +21,9 @@ class Entry:
     def type_of(self, _service):
         return self.kind
 
-    def event(self, _service):
-        return events_pb2.Event(type=self.kind)
+    def write(self, _service, event):
+        event.type = self.kind
+        event.data.value = b"12345678"
 
 
 class Log:
@@ -90,7 +91,7 @@ def test_with_an_interval_what_came_within_it_is_one_answer():
 def test_a_batch_is_never_larger_than_a_client_takes(monkeypatch):
     """What would be more is several answers."""
     log = Log("waybill.reports.report.completed", at_once=4)
-    monkeypatch.setattr(events, "BATCH_BYTES", 2 * events_pb2.Event(type=log.kind).ByteSize())
+    monkeypatch.setattr(events, "BATCH_BYTES", 2 * events.ATTRIBUTES_BYTES)
 
     _, *answers = asyncio.run(first(3, log, min_interval=Duration()))
 

@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
-from chassis.events import batches
 from google.longrunning import operations_pb2, operations_pb2_grpc
 from google.protobuf import descriptor_pool, empty_pb2, message_factory
 from google.rpc import code_pb2, error_details_pb2
@@ -52,8 +51,11 @@ class Events(Servicer, events_pb2_grpc.EventServiceServicer):
             for event in self.service.log[position:]:
                 position += 1
                 answers.append(events_pb2.SubscribeResponse(event=event, cursor=f"{position}-0"))
-            for answer in batches(answers) if request.HasField("min_interval") else answers:
-                yield answer
+            if answers and request.HasField("min_interval"):
+                yield events_pb2.SubscribeResponse(batch=answers, cursor=answers[-1].cursor)
+            else:
+                for answer in answers:
+                    yield answer
             async with self.service.changed:
                 await self.service.changed.wait_for(partial(self.gateway.has_news, position, generation))
             if self.gateway.generation != generation:
@@ -124,6 +126,7 @@ class Workers(Servicer, admin_pb2_grpc.WorkerServiceServicer):
 
 class DeadLetters(Servicer, admin_pb2_grpc.DeadLetterServiceServicer):
     async def ListDeadLetters(self, request: Any, context: Any) -> Any:
+        self.gateway.letters_listed += 1
         letters = [self.letter(each) for each in self.matching(request.filter)]
         answer = admin_pb2.ListDeadLettersResponse(total=len(letters))
         for name in sorted({each.group for each in letters}):

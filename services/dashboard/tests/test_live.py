@@ -7,6 +7,7 @@ from dashboard_service import cursors, live
 from dashboard_service.feed import Feed
 from dashboard_service.streams import Stream
 
+from services.dashboard.tests.fake_service import a_status
 from services.dashboard.tests.live_client import LiveClient
 
 SERVICES = ("metrics", "notify", "reports")
@@ -170,6 +171,33 @@ def test_samples_say_how_the_services_stand(fakes, live):
         sample = stream.next("sample").data
 
     assert sample == {"health": {"metrics": "serving", "notify": "not serving", "reports": "serving"}, "dead": 0}
+
+
+def test_dead_letters_are_counted_again_once_one_more_is_told_of(fakes, live, monkeypatch):
+    """Not with every sample: a service looks through its archive to count them."""
+    monkeypatch.setattr("dashboard_service.live.LETTERS_SECONDS", 3600)
+    with live("changes=all") as stream:
+        assert stream.next("sample").data["dead"] == 0
+        accepted = accept(fakes, "notify")
+        fakes.do(fakes["notify"].service.begin, accepted)
+        fakes.do(fakes["notify"].service.fail, accepted, a_status(13, "broken", "BROKEN"))
+        sample = stream.next("sample").data
+        while sample["dead"] == 0:
+            sample = stream.next("sample").data
+
+    assert sample["dead"] == 1
+
+
+def test_dead_letters_are_not_counted_with_every_sample(fakes, live, monkeypatch):
+    """What has been counted holds while no event says otherwise."""
+    monkeypatch.setattr("dashboard_service.live.LETTERS_SECONDS", 3600)
+    with live("") as stream:
+        stream.next("sample")
+        counted = fakes["notify"].letters_listed
+        for _ in range(3):
+            stream.next("sample")
+
+    assert fakes["notify"].letters_listed == counted > 0
 
 
 def test_streams_are_capped_and_a_stream_that_ends_makes_room(browser, hub):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,7 +16,7 @@ from waybill.operations.v1 import operations_pb2 as ops
 from chassis import store_calls
 from chassis.descriptions import timestamp
 from chassis.errors import FailedPrecondition, FieldViolation, InvalidArgument, NotFound, Unavailable
-from chassis.plain_messages import parked_key
+from chassis.queue_facts import QueueFacts, queue_facts
 from chassis.store import AsyncStore
 from chassis.telemetry import now_us
 
@@ -29,93 +28,8 @@ WORKER_GONE: Final = timedelta(seconds=30)
 MAX_CONCURRENCY: Final = 1_000
 #: How long a worker may take to say that it has done what it was told to.
 ANSWER_SECONDS: Final = 3.0
-RATE_BUCKET_SECONDS: Final = 10
-RATE_BUCKETS: Final = 6
 PURGE_CHUNK: Final = 500
 PRIORITIES: Final = (ops.PRIORITY_LOW, ops.PRIORITY_NORMAL, ops.PRIORITY_HIGH)
-#: Of each queue two answers a priority, and its parked messages.
-HEADS: Final = 2 * len(PRIORITIES) + 1
-
-
-@dataclass(frozen=True, slots=True)
-class QueueFacts:
-    """What is true of a queue now. Rates are per second over the last minute."""
-
-    depths: tuple[int, int, int]
-    oldest_us: int
-    waiting: int
-    in_flight: int
-    paused: bool
-    accepted: int
-    settled: int
-    parked_operations: int
-    parked_messages: int
-
-    @property
-    def depth(self) -> int:
-        return sum(self.depths)
-
-
-async def queue_facts(store: AsyncStore, queues: list[str]) -> dict[str, QueueFacts]:
-    """Facts of the named queues, in as many round trips however many there are: five, seven when tasks are parked."""
-    heads = store.client.pipeline(transaction=False)
-    for queue in queues:
-        for priority in PRIORITIES:
-            heads.zcard(store.keys.queue(queue, priority))
-            heads.zrange(store.keys.queue(queue, priority), 0, 0, withscores=True)
-        heads.llen(parked_key(store.keys, queue))
-    heads.smembers(store.keys.named("parked"))
-    heads.smembers(store.keys.named("paused"))
-    bucket = now_us() // 1_000_000 // RATE_BUCKET_SECONDS
-    for past in range(1, RATE_BUCKETS + 1):
-        heads.hgetall(store.keys.named(f"rate:{bucket - past}"))
-    answers = await heads.execute()
-    counts = _sum_counts(answers[-RATE_BUCKETS:])
-    paused = answers[-RATE_BUCKETS - 1]
-    due = await _queues_of(store, "due")
-    leased = await _queues_of(store, "leases")
-    tasks = [f"parked:{task.decode()}" for task in answers[-RATE_BUCKETS - 2]]
-    parked = await _queues_of(store, *tasks) if tasks else {}
-    facts = {}
-    for position, queue in enumerate(queues):
-        part = answers[position * HEADS : position * HEADS + HEADS]
-        oldest = [int(score) for head in part[1:6:2] for _, score in head]
-        facts[queue] = QueueFacts(
-            depths=(part[0], part[2], part[4]),
-            oldest_us=min(oldest, default=0),
-            waiting=due.get(queue, 0),
-            in_flight=leased.get(queue, 0),
-            paused=queue.encode() in paused,
-            accepted=counts.get(f"a:{queue}", 0),
-            settled=counts.get(f"s:{queue}", 0),
-            parked_operations=parked.get(queue, 0),
-            parked_messages=part[6],
-        )
-    return facts
-
-
-async def _queues_of(store: AsyncStore, *indexes: str) -> dict[str, int]:
-    """How many members of these indexes belong to each queue."""
-    reading = store.client.pipeline(transaction=False)
-    for index in indexes:
-        reading.zrange(store.keys.named(index), 0, 9_999)
-    members = [member for part in await reading.execute() for member in part]
-    pipeline = store.client.pipeline(transaction=False)
-    for member in members:
-        pipeline.hget(store.keys.operation(member.decode()), "q")
-    found: dict[str, int] = {}
-    for queue in await pipeline.execute() if members else []:
-        if queue is not None:
-            found[queue.decode()] = found.get(queue.decode(), 0) + 1
-    return found
-
-
-def _sum_counts(buckets: list[Mapping[bytes, bytes]]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for bucket in buckets:
-        for name, value in bucket.items():
-            counts[name.decode()] = counts.get(name.decode(), 0) + int(value)
-    return counts
 
 
 class QueueServicer(admin_pb2_grpc.QueueServiceServicer):
@@ -171,18 +85,17 @@ class QueueServicer(admin_pb2_grpc.QueueServiceServicer):
 
 def describe_queue(name: str, facts: QueueFacts) -> admin_pb2.Queue:
     """A queue as clients see it."""
-    low, normal, high = facts.depths
     queue = admin_pb2.Queue(
         name=name,
         depth=facts.depth,
-        depth_low=low,
-        depth_normal=normal,
-        depth_high=high,
+        depth_low=facts.depth_low,
+        depth_normal=facts.depth_normal,
+        depth_high=facts.depth_high,
         waiting=facts.waiting,
         in_flight=facts.in_flight,
         paused=facts.paused,
-        accept_rate=facts.accepted / (RATE_BUCKETS * RATE_BUCKET_SECONDS),
-        settle_rate=facts.settled / (RATE_BUCKETS * RATE_BUCKET_SECONDS),
+        accept_rate=facts.accept_rate,
+        settle_rate=facts.settle_rate,
         parked_operations=facts.parked_operations,
         parked_messages=facts.parked_messages,
     )

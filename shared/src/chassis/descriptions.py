@@ -42,6 +42,11 @@ def timestamp(microseconds: int) -> Timestamp:
     return Timestamp(seconds=microseconds // 1_000_000, nanos=microseconds % 1_000_000 * 1000)
 
 
+def set_time(stamp: Timestamp, microseconds: int) -> None:
+    """Unix microseconds into a Timestamp where it lies."""
+    stamp.seconds, stamp.nanos = microseconds // 1_000_000, microseconds % 1_000_000 * 1000
+
+
 def record_of(stored: StoredOperation) -> store_pb2.OperationRecord:
     """What was fixed at acceptance."""
     return store_pb2.OperationRecord.FromString(stored[b"rec"])

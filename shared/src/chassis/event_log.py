@@ -13,13 +13,12 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from google.rpc import code_pb2
 from redis.exceptions import RedisError, ResponseError
 from waybill.events.v1 import events_pb2
 from waybill.operations.v1 import operations_pb2 as ops
 from waybill.store.v1 import store_pb2
 
-from chassis.descriptions import operation_name, timestamp
+from chassis.descriptions import operation_name, set_time
 from chassis.errors import OutOfRange
 from chassis.logging import get_logger
 from chassis.store import AsyncStore
@@ -34,6 +33,7 @@ GATHER_SECONDS: Final = 0.004
 #: Newest entries that a gateway keeps, at least; twice as many at most, each about a kilobyte.
 KEPT: Final = 2000
 FINAL_VERBS: Final = frozenset({b"succeeded", b"failed", b"cancelled", b"expired"})
+_CHANGE_URL: Final = f"type.googleapis.com/{events_pb2.OperationChanged.DESCRIPTOR.full_name}"
 _CURSOR: Final = re.compile(r"\d{1,16}-\d{1,20}")
 
 Fields = dict[bytes, bytes]
@@ -69,49 +69,50 @@ class Entry:
             return f"waybill.{service}.operation.{self.verb.decode()}"
         return self.fields.get(b"ty", b"").decode()
 
-    def event(self, service: str) -> events_pb2.Event:
+    def write(self, service: str, event: events_pb2.Event) -> None:
+        """Into an event that is empty: what is filled where it lies need not be copied there."""
         published = self.published
-        return published.event if published is not None else state_change(service, self)
+        if published is not None:
+            event.CopyFrom(published.event)
+        else:
+            write_state_change(service, self, event)
 
 
-def state_change(service: str, entry: Entry) -> events_pb2.Event:
+def write_state_change(service: str, entry: Entry, event: events_pb2.Event) -> None:
     """The CloudEvents form of an operation's state change."""
     fields = entry.fields
-    trace_id, _, send_span = fields.get(b"tr", b"").decode().partition("/")
+    trace_id, _, send_span = _text(fields, b"tr").partition("/")
     name = operation_name(service, entry.operation_id)
+    state = int(fields.get(b"st", b"0"))
     change = events_pb2.OperationChanged(
         operation=name,
-        state=int(fields.get(b"st", b"0")),  # type: ignore[arg-type]
+        state=state,  # type: ignore[arg-type]
         task=_text(fields, b"task"),
         queue=_text(fields, b"q"),
         priority=int(fields.get(b"pr", b"0")),  # type: ignore[arg-type]
         attempt=int(fields.get(b"at", b"0")),
         max_attempts=int(fields.get(b"max", b"0")),
         worker=_text(fields, b"w"),
-        error_code=int(fields.get(b"ec") or b"0"),
-        error_message=_text(fields, b"em"),
-        create_time=timestamp(int(fields.get(b"ct", b"0"))),
         trace_id=trace_id,
     )
-    if change.state == ops.OPERATION_STATE_SUCCEEDED:
-        change.error_code, change.error_message = int(code_pb2.OK), ""
+    set_time(change.create_time, int(fields.get(b"ct", b"0")))
+    if b"ec" in fields and state != ops.OPERATION_STATE_SUCCEEDED:
+        change.error_code, change.error_message = int(fields[b"ec"] or b"0"), _text(fields, b"em")
     if b"par" in fields:
         change.parent = operation_name(service, _text(fields, b"par"))
     if b"due" in fields:
-        change.schedule_time.CopyFrom(timestamp(int(fields[b"due"])))
+        set_time(change.schedule_time, int(fields[b"due"]))
     if b"pct" in fields:
         change.progress.percent = int(fields[b"pct"])
         change.progress.message = _text(fields, b"msg")
-    event = events_pb2.Event(
-        id=f"{service}/{entry.cursor}",
-        source=f"/waybill/{service}",
-        type=entry.type_of(service),
-        time=timestamp(entry.time_us),
-        subject=name,
-        traceparent=f"00-{trace_id}-{send_span}-01" if trace_id else "",
-    )
-    event.data.Pack(change)
-    return event
+    event.id = f"{service}/{entry.cursor}"
+    event.source = f"/waybill/{service}"
+    event.type = entry.type_of(service)
+    set_time(event.time, entry.time_us)
+    event.subject = name
+    event.traceparent = f"00-{trace_id}-{send_span}-01" if trace_id else ""
+    # As `Pack` does it, which looks the type's name up each time.
+    event.data.type_url, event.data.value = _CHANGE_URL, change.SerializeToString()
 
 
 def type_filter(patterns: list[str]) -> Callable[[str], bool]:

@@ -11,12 +11,14 @@ from grpc import aio
 from waybill.events.v1 import events_pb2, events_pb2_grpc
 
 from chassis.errors import FieldViolation, InvalidArgument
-from chassis.event_log import EventLog, is_cursor, type_filter
+from chassis.event_log import Entry, EventLog, is_cursor, type_filter
 
 HEARTBEAT_SECONDS: Final = 15.0
 MAX_INTERVAL: Final = timedelta(seconds=5)
 #: A batch that has grown to so much is sent; gRPC refuses messages of more than four megabytes.
 BATCH_BYTES: Final = 500_000
+#: What an event takes beside its data.
+ATTRIBUTES_BYTES: Final = 400
 
 
 class EventServicer(events_pb2_grpc.EventServiceServicer):
@@ -40,14 +42,8 @@ class EventServicer(events_pb2_grpc.EventServiceServicer):
         sent_at = time.monotonic()
         # Events that are not wanted must not keep the heartbeat away.
         async for entries in self._log.follow(cursor, patience=HEARTBEAT_SECONDS / 5, min_interval=min_interval):
-            answers: Iterable[events_pb2.SubscribeResponse] = (
-                events_pb2.SubscribeResponse(event=entry.event(self._service), cursor=entry.cursor)
-                for entry in entries
-                if wanted(entry.type_of(self._service))
-            )
-            if request.HasField("min_interval"):
-                answers = batches(answers)
-            for answer in answers:
+            found = [entry for entry in entries if wanted(entry.type_of(self._service))]
+            for answer in batches(self._service, found) if request.HasField("min_interval") else self._each(found):
                 sent_at = time.monotonic()
                 yield answer
             cursor = entries[-1].cursor if entries else cursor
@@ -55,14 +51,21 @@ class EventServicer(events_pb2_grpc.EventServiceServicer):
                 sent_at = time.monotonic()
                 yield events_pb2.SubscribeResponse(cursor=cursor)
 
+    def _each(self, entries: Iterable[Entry]) -> Iterator[events_pb2.SubscribeResponse]:
+        for entry in entries:
+            answer = events_pb2.SubscribeResponse(cursor=entry.cursor)
+            entry.write(self._service, answer.event)
+            yield answer
 
-def batches(answers: Iterable[events_pb2.SubscribeResponse]) -> Iterator[events_pb2.SubscribeResponse]:
-    """The answers, as few as their size allows."""
+
+def batches(service: str, entries: Iterable[Entry]) -> Iterator[events_pb2.SubscribeResponse]:
+    """The events of the entries in as few answers as their size allows."""
     batch, size = events_pb2.SubscribeResponse(), 0
-    for answer in answers:
-        batch.batch.append(answer)
-        batch.cursor = answer.cursor
-        size += answer.ByteSize()
+    for entry in entries:
+        answer = batch.batch.add(cursor=entry.cursor)
+        entry.write(service, answer.event)
+        batch.cursor = entry.cursor
+        size += len(answer.event.data.value) + ATTRIBUTES_BYTES
         if size >= BATCH_BYTES:
             yield batch
             batch, size = events_pb2.SubscribeResponse(), 0

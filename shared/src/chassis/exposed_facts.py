@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final
 from prometheus_client.core import GaugeMetricFamily, Metric
 from redis.exceptions import RedisError
 
-from chassis.admin_rpc import RATE_BUCKET_SECONDS, RATE_BUCKETS, QueueFacts, living_workers, queue_facts
+from chassis.admin_rpc import living_workers
+from chassis.queue_facts import QueueFacts, queue_facts
 from chassis.store import AsyncStore
 from chassis.telemetry import now_us
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 SCRAPE_SECONDS: Final = 5.0
 PRIORITIES: Final = ("low", "normal", "high")
-_RATE_SECONDS: Final = RATE_BUCKETS * RATE_BUCKET_SECONDS
 
 
 def _age_of(queue: QueueFacts) -> float:
@@ -36,12 +36,8 @@ _QUEUE_FACTS: Final[tuple[tuple[str, str, Callable[[QueueFacts], float]], ...]] 
     ("waiting", "Operations that are not due yet.", lambda queue: queue.waiting),
     ("in_flight", "Operations that are leased to workers.", lambda queue: queue.in_flight),
     ("paused", "1 while workers take nothing from it.", lambda queue: queue.paused),
-    (
-        "accept_rate",
-        "Operations accepted a second, over the last minute.",
-        lambda queue: queue.accepted / _RATE_SECONDS,
-    ),
-    ("settle_rate", "Operations ended a second, over the last minute.", lambda queue: queue.settled / _RATE_SECONDS),
+    ("accept_rate", "Operations accepted a second, over the last minute.", lambda queue: queue.accept_rate),
+    ("settle_rate", "Operations ended a second, over the last minute.", lambda queue: queue.settle_rate),
 )
 
 

@@ -27,8 +27,9 @@ from grpc import aio
 from waybill.admin.v1 import admin_pb2
 
 from chassis import sizing
-from chassis.admin_rpc import QueueFacts, living_workers, queue_facts
+from chassis.admin_rpc import living_workers
 from chassis.errors import FieldViolation, InvalidArgument, Violations
+from chassis.queue_facts import QueueFacts, queue_facts
 from chassis.sizing import Load, Policy
 from chassis.store import AsyncStore
 from chassis.telemetry import now_us

@@ -8,7 +8,7 @@ import time
 import pytest
 from chassis import store_calls
 from chassis.errors import OutOfRange
-from chassis.event_log import Entry, EventLog, is_cursor, order, state_change, type_filter
+from chassis.event_log import Entry, EventLog, is_cursor, order, type_filter, write_state_change
 from waybill.events.v1 import events_pb2
 from waybill.operations.v1 import operations_pb2 as ops
 from waybill.store.v1 import store_pb2
@@ -282,6 +282,16 @@ async def test_a_filter_takes_types_and_prefixes(patterns, wanted, unwanted):
     assert not any(map(takes, unwanted))
 
 
+async def test_an_operation_that_succeeded_has_no_error():
+    """Whatever an attempt before left."""
+    fields = {b"v": b"succeeded", b"id": b"o1", b"st": b"5", b"ec": b"14", b"em": b"broken"}
+    event, data = events_pb2.Event(), events_pb2.OperationChanged()
+    write_state_change("test", Entry("1-1", fields), event)
+
+    assert event.data.Unpack(data)
+    assert (data.error_code, data.error_message, event.traceparent) == (0, "", "")
+
+
 async def test_a_state_change_is_a_cloud_event():
     """Id, source, type, subject, trace context and typed data."""
     fields = {
@@ -303,7 +313,8 @@ async def test_a_state_change_is_a_cloud_event():
         b"pct": b"40",
         b"msg": b"half",
     }
-    event = state_change("test", Entry("1700000000123-4", fields))
+    event = events_pb2.Event()
+    write_state_change("test", Entry("1700000000123-4", fields), event)
 
     data = events_pb2.OperationChanged()
     event.data.Unpack(data)

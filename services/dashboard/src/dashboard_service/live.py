@@ -21,7 +21,7 @@ from waybill.events.v1 import events_pb2
 
 from dashboard_service import feed as feeds
 from dashboard_service import samples
-from dashboard_service.clients import Clients, Gateway
+from dashboard_service.clients import Answers, Clients, Gateway
 from dashboard_service.depths import Depths
 from dashboard_service.feed import Entry, Feed
 from dashboard_service.pulse import Pulse
@@ -29,13 +29,16 @@ from dashboard_service.streams import Stream
 
 CURSOR_EXPIRED = "CURSOR_EXPIRED"
 SAMPLE_SECONDS = 2.0
+# Dead letters are counted anew after an event that makes one, and at the latest after so long.
+LETTERS_SECONDS = 10.0
+LETTER_VERBS = frozenset({"failed", "discarded"})
 # While nobody looks, so that depths are known from before somebody did.
 UNWATCHED_SECONDS = 10.0
 MAX_BACKOFF_SECONDS = 5.0
 MAX_FACTS = 40
 CATCH_UP_PAUSE_SECONDS = 1.0
 # Following a busy service costs it an answer in so long, not one for each event.
-FOLLOW_INTERVAL = Duration(nanos=100_000_000)
+FOLLOW_INTERVAL = Duration(nanos=200_000_000)
 # Heartbeats come every 15 s: a call that has been silent for longer is dead, whatever TCP says.
 SILENCE_SECONDS = 40.0
 
@@ -49,6 +52,8 @@ class Follower:
         self.gateway = gateway
         self.feed = feed
         self.up: bool | None = None
+        # Set by every event after which the service has more dead letters, or fewer.
+        self.letters_moved = threading.Event()
         self._pulse = pulse
         self._facts = facts
         self._cursor = ""
@@ -99,6 +104,8 @@ class Follower:
         self._cursor = response.cursor
 
     def _count(self, event: events_pb2.Event) -> None:
+        if feeds.verb(event.type) in LETTER_VERBS:
+            self.letters_moved.set()
         change = events_pb2.OperationChanged()
         event.data.Unpack(change)
         at = event.time.ToNanoseconds() / 1e9
@@ -138,6 +145,8 @@ class Hub:
         self.facts: deque[Entry] = deque(maxlen=MAX_FACTS)
         self.sample: samples.Sample | None = None
         self.depths = Depths()
+        self._letters: Answers[int] | None = None
+        self._letters_until = 0.0
         self._followers = [Follower(each, self.feeds[each.service], self.pulse, self.facts) for each in clients]
         self._max_streams = max_streams
         self._sample_seconds = sample_seconds
@@ -217,11 +226,22 @@ class Hub:
             known = self.sample
             if not self._watched.is_set() and known and time.monotonic() - known.monotonic < UNWATCHED_SECONDS:
                 continue
-            self.sample = sample = samples.take(self.clients)
+            self.sample = sample = samples.take(self.clients, self._counted_letters())
             self.depths.add(sample)
             for stream in tuple(self._streams):
                 stream.tick(sample)
         self.stop()
+
+    def _counted_letters(self) -> Answers[int]:
+        """The last count while it holds; one that a service did not answer does not."""
+        moved = [follower for follower in self._followers if follower.letters_moved.is_set()]
+        known = self._letters
+        if known is None or known.problems or moved or time.monotonic() >= self._letters_until:
+            for follower in moved:
+                follower.letters_moved.clear()
+            self._letters = known = samples.count_letters(self.clients)
+            self._letters_until = time.monotonic() + LETTERS_SECONDS
+        return known
 
 
 def catch_up(stream: Stream, gateway: Gateway, feed: Feed, cursor: str) -> None:

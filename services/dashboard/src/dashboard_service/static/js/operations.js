@@ -1,9 +1,9 @@
-// The table of operations: rows move in place as events arrive, at most ten times a second, and are bounded in number.
+// The table of operations: rows move in place as events arrive, those of a moment together, and are bounded in number.
 
 import { age, duration, sentence } from "./format.js";
 
 // Where drawing takes long, more is left out between two drawings, so that at least half of the time is the reader's.
-const DRAW_MS = 100, MAX_DRAW_MS = 250;
+const DRAW_MS = 40, MAX_DRAW_MS = 250;
 const FINAL = new Set(["SUCCEEDED", "FAILED", "CANCELLED", "EXPIRED"]);
 // More changes than this at once are not pointed out one by one: nobody could follow, and each costs a repaint.
 const MAX_FLASHES = 6;
