@@ -36,6 +36,7 @@ def _has_history() -> bool:
 NEEDS: dict[str, tuple[tuple[str, ...], str]] = {
     "chromium": (("chromium", "chromium-browser", "google-chrome"), "WAYBILL_TEST_CHROMIUM"),
     "docker": (("docker",), "WAYBILL_TEST_DOCKER"),
+    "go": (("go",), "WAYBILL_TEST_GO"),
     "grpcurl": (("grpcurl",), "WAYBILL_TEST_GRPCURL"),
     # An older release, as a commit, to run beside the work tree.
     "history": (("git",) if _has_history() else (), "WAYBILL_TEST_SKEW_REF"),
@@ -43,6 +44,7 @@ NEEDS: dict[str, tuple[tuple[str, ...], str]] = {
     # Root on Linux with iproute2: a user without rights finds the program and nothing else.
     "netns": (("ip",) if _may_make_namespaces() else (), "WAYBILL_TEST_NETNS"),
     "jaeger": (("jaeger", "jaeger-all-in-one"), "WAYBILL_TEST_JAEGER"),
+    "node": (("node",), "WAYBILL_TEST_NODE"),
     "otelcol": (("otelcol", "otelcol-contrib"), "WAYBILL_TEST_OTELCOL"),
     "postgres": (("postgres", "pg_ctl"), "WAYBILL_TEST_POSTGRES"),
 }
