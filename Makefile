@@ -112,6 +112,13 @@ kubernetes: setup  ## render deploy/kubernetes from its template and each servic
 lock: setup  ## compile requirements.lock again; LOCK_ARGS=--upgrade moves the pins
 	$(BIN)/python tools/lock.py $(LOCK_ARGS)
 
+##@ Release
+
+# RELEASE_ARGS=--checked where CI has passed this very commit.
+.PHONY: release
+release: setup  ## check, build and tag one service alone: SERVICE=metrics VERSION=1.2.3
+	@$(BIN)/python tools/release.py "$(SERVICE)" "$(VERSION)" $(RELEASE_ARGS)
+
 ##@ Set up
 
 .PHONY: setup
