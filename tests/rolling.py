@@ -105,7 +105,7 @@ def beside(stack, service, environment=None):
 
 @contextmanager
 def over(*addresses):
-    """A stock channel over these addresses, in turn; what is UNAVAILABLE it sends again as its service config says."""
+    """A stock channel over these addresses, in turn; what fails it sends again as its service config says."""
     config = {**json.loads(service_config()), "loadBalancingConfig": [{"round_robin": {}}]}
     options = (
         ("grpc.service_config", json.dumps(config)),
@@ -121,13 +121,9 @@ class Load:
     """Clients that submit, wait and read, one operation after the other, until the block ends.
 
     `failed` has every call that failed; `accepted` the name of the operation of each request_id.
-
-    Args:
-        again: codes after which a client begins the same request_id again, where gateways are not today's.
     """
 
-    def __init__(self, work, channel, again=()):
-        self._again = again
+    def __init__(self, work, channel):
         self.work = work
         self.accepted = {}
         self.failed = []
@@ -159,21 +155,15 @@ class Load:
     def _run(self):
         while not self._over.wait(PAUSE_SECONDS):
             request_id = unique("rolled")
-            while not (ended := self._tried(request_id)) and not self.failed:
-                pass
+            try:
+                ended = self._one(request_id)
+            except grpc.RpcError as error:
+                ended = None
+                self.failed.append((request_id, error.code().name, error.details()))
             with self._changed:
                 if ended:
                     self.ended.append(ended)
                 self._changed.notify_all()
-
-    def _tried(self, request_id):
-        """The operation that has ended; None after a failure, which is one of `failed` unless it is to come again."""
-        try:
-            return self._one(request_id)
-        except grpc.RpcError as error:
-            if error.code() not in self._again:
-                self.failed.append((request_id, error.code().name, error.details()))
-            return None
 
     def _one(self, request_id):
         operations = operations_pb2_grpc.OperationsStub(self._channel)
