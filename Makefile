@@ -104,9 +104,20 @@ new-service: setup  ## make a service that works: NAME=orders TASK=place_order
 proto: setup  ## generate proto/gen from the contracts
 	$(BIN)/python proto/generate.py
 
+.PHONY: kubernetes
+kubernetes: setup  ## render deploy/kubernetes from its template and each service's values
+	$(BIN)/python tools/kubernetes.py
+
 .PHONY: lock
 lock: setup  ## compile requirements.lock again; LOCK_ARGS=--upgrade moves the pins
 	$(BIN)/python tools/lock.py $(LOCK_ARGS)
+
+##@ Release
+
+# RELEASE_ARGS=--checked where CI has passed this very commit.
+.PHONY: release
+release: setup  ## check, build and tag one service alone: SERVICE=metrics VERSION=1.2.3
+	@$(BIN)/python tools/release.py "$(SERVICE)" "$(VERSION)" $(RELEASE_ARGS)
 
 ##@ Set up
 

@@ -148,7 +148,7 @@ def queue_row(queue: admin_pb2.Queue) -> Sequence[str | Text]:
     )
 
 
-WORKER_HEADINGS = ("worker", "pool", "concurrency", "running", "memory", "up", "heard of", "")
+WORKER_HEADINGS = ("worker", "pool", "concurrency", "running", "memory", "up", "heard of", "version", "contract", "")
 
 
 def worker_row(worker: admin_pb2.Worker, now: datetime) -> Sequence[str | Text]:
@@ -161,6 +161,8 @@ def worker_row(worker: admin_pb2.Worker, now: datetime) -> Sequence[str | Text]:
         f"{worker.memory_bytes / (1 << 20):.0f} MiB",
         age_text(worker.start_time, now),
         age_text(worker.heartbeat_time, now),
+        worker.version,
+        Text(worker.contract_hash or "-", style="yellow" if worker.contract_differs else ""),
         Text("draining", style="yellow") if worker.draining else "",
     )
 

@@ -28,7 +28,8 @@ _RETRY = {
     "initialBackoff": "0.1s",
     "maxBackoff": "1s",
     "backoffMultiplier": 2,
-    "retryableStatusCodes": ["UNAVAILABLE"],
+    # CANCELLED, without a word: a call that reached a gRPC server in the instant of its shutdown and did not begin.
+    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
 }
 # A gateway that comes back is found within two seconds; one that vanished without a word is noticed within forty.
 _OPTIONS: tuple[tuple[str, int], ...] = (
@@ -92,7 +93,7 @@ class Settings:
 
 @cache
 def service_config() -> str:
-    """UNAVAILABLE is tried again, four times in all, for methods that read, repeat harmlessly, or have a request_id."""
+    """The retry policy: four tries for methods that read, repeat harmlessly, or have a request_id."""
     own = (
         {"service": method.containing_service.full_name, "method": method.name}
         for method in _methods()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,6 +17,7 @@ from chassis.settings import WaybillSettings
 
 # Below gRPC's own limit a request that is too large is told so by name; 4 MiB is gRPC's default.
 MIN_RECEIVE_BYTES: Final = 4 << 20
+DRAIN_SECONDS: Final = 0.05
 
 OPTIONS: Final = (
     # Without this two gateways may listen on one port, each serving half of the calls.
@@ -84,8 +86,12 @@ class RpcServer(grpc.GenericRpcHandler):
     async def stop(self, grace_seconds: float) -> None:
         """Take no new call; let those that run finish, at most so long; then close what was opened."""
         if self._server is not None:
-            self.edge.drain()
-            await self._server.stop(grace_seconds)
+            stopping = asyncio.ensure_future(self._server.stop(grace_seconds))
+            while not stopping.done():
+                # Calls that were on their way when the door closed still begin.
+                self.edge.drain()
+                await asyncio.wait([stopping], timeout=DRAIN_SECONDS)
+            await stopping
         await self.channels.close()
 
     def _credentials(self) -> grpc.ServerCredentials | None:
