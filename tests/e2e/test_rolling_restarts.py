@@ -24,8 +24,13 @@ rounds = pytest.mark.parametrize(
 )
 
 
-@rounds
-@pytest.mark.parametrize("service", WORK)
+@pytest.mark.parametrize(
+    ("service", "rounds"),
+    [
+        pytest.param("metrics", SHORT, id="metrics-short"),
+        *(pytest.param(name, LONG, id=f"{name}-long", marks=pytest.mark.chaos) for name in WORK),
+    ],
+)
 def test_every_process_of_a_service_is_replaced_under_load(stack, service, rounds):
     """No call fails, nothing is lost or done twice, each process ends within its grace; subscribers miss nothing."""
     work = WORK[service](stack)
