@@ -64,7 +64,7 @@ class Gateway:
 
         for register, servicer in standard_servicers(self):
             self.add(register, servicer)
-        health = Health(self.settings.waybill, self._server.services)
+        health = Health(self.settings.waybill, self._server.services, self._server.edge.authority)
         self.add(health_pb2_grpc.add_HealthServicer_to_server, health.servicer)
         self._server.add_reflection()
         # What is there now stays; collecting it again and again costs a tenth of an acceptance.

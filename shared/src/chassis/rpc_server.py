@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -36,13 +37,14 @@ class _Details(grpc.HandlerCallDetails):
 class RpcServer(grpc.GenericRpcHandler):
     """Handlers by method; `add` what is served here before `start`."""
 
-    def __init__(self, service: str, waybill: WaybillSettings) -> None:
-        self.edge = Edge(service, waybill)
+    def __init__(self, service: str, waybill: WaybillSettings, *, quiet: bool = False) -> None:
+        self.edge = Edge(service, waybill, quiet=quiet)
         self.channels = Channels(waybill)
         self._waybill = waybill
         self._forwarder = Forwarder(self.edge, Routes(service, waybill), self.channels)
         self._handlers: dict[str, Handler] = {}
         self._server: grpc.aio.Server | None = None
+        self._watching: asyncio.Task[None] | None = None
 
     @property
     def services(self) -> list[str]:
@@ -79,6 +81,7 @@ class RpcServer(grpc.GenericRpcHandler):
         else:
             port = self._server.add_secure_port(address, credentials)
         await self._server.start()
+        self._watching = asyncio.create_task(self.edge.watch_credentials())
         return port
 
     async def stop(self, grace_seconds: float) -> None:
@@ -86,6 +89,8 @@ class RpcServer(grpc.GenericRpcHandler):
         if self._server is not None:
             self.edge.drain()
             await self._server.stop(grace_seconds)
+        if self._watching is not None:
+            self._watching.cancel()
         await self.channels.close()
 
     def _credentials(self) -> grpc.ServerCredentials | None:
@@ -93,9 +98,11 @@ class RpcServer(grpc.GenericRpcHandler):
         if not (waybill.tls_cert_file and waybill.tls_key_file and waybill.tls_ca_file):
             return None
         pair = (waybill.tls_key_file.read_bytes(), waybill.tls_cert_file.read_bytes())
-        # Whoever calls shows a certificate of the same authority: that is the authentication.
+        # gRPC for Python either demands a certificate of every caller or asks for none.
         return grpc.ssl_server_credentials(
-            [pair], root_certificates=waybill.tls_ca_file.read_bytes(), require_client_auth=True
+            [pair],
+            root_certificates=waybill.tls_ca_file.read_bytes(),
+            require_client_auth=waybill.client_certificates,
         )
 
 
