@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from chassis import credentials
@@ -130,7 +131,12 @@ def spoken_for(caller: Principal, metadata: Mapping[str, Any]) -> Principal:
     if name is None or Role.SERVICE not in caller.roles:
         return caller
     roles = metadata.get(ROLES_KEY)
-    return Principal(str(name), caller.roles if roles is None else named(str(roles).split(",")), caller.expires)
+    return Principal(str(name), caller.roles if roles is None else _roles_of(str(roles)), caller.expires)
+
+
+@lru_cache(maxsize=1_024)
+def _roles_of(text: str) -> frozenset[Role]:
+    return named(text.split(","))
 
 
 def _role_missing(caller: Principal, rule: Rule) -> PermissionDenied:

@@ -14,6 +14,7 @@ import secrets
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -149,3 +150,15 @@ def write(path: Path, document: Document) -> None:
 
 def _principal(entry: TokenEntry) -> Principal:
     return Principal(entry.name, entry.roles, entry.expires.timestamp() if entry.expires else float("inf"))
+
+
+def issue(
+    document: Document, name: str, roles: Iterable[Role], expires: datetime | None = None
+) -> tuple[Document, str]:
+    """The document with one more token, and the token, which nothing else will ever say; raises ValueError."""
+    token = new_token()
+    try:
+        entry = TokenEntry(name=name, roles=frozenset(roles), sha256=hash_of(token), expires=expires)
+    except ValidationError as error:
+        raise ValueError("; ".join(f"{each['loc'][0]}: {each['msg']}" for each in error.errors())) from None
+    return document.model_copy(update={"tokens": (*document.tokens, entry)}), token

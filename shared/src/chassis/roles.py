@@ -42,7 +42,7 @@ class Rule:
 ANYBODY: Final = Rule(anonymous=True)
 AUTHENTICATED: Final = Rule()
 READERS: Final = Rule(frozenset({Role.VIEWER, Role.OPERATOR, Role.SERVICE}))
-_WORK: Final = Rule(frozenset({Role.SUBMITTER, Role.OPERATOR, Role.SERVICE}))
+SUBMITTERS: Final = Rule(frozenset({Role.SUBMITTER, Role.OPERATOR, Role.SERVICE}))
 _FOLLOW: Final = Rule(EVERY_ROLE)
 
 # Contracts of others, which carry no option of ours.
@@ -50,14 +50,14 @@ _FOREIGN: Final[Mapping[str, Rule]] = {
     "google.longrunning.Operations/GetOperation": _FOLLOW,
     "google.longrunning.Operations/ListOperations": _FOLLOW,
     "google.longrunning.Operations/WaitOperation": _FOLLOW,
-    "google.longrunning.Operations/CancelOperation": _WORK,
+    "google.longrunning.Operations/CancelOperation": SUBMITTERS,
     "google.longrunning.Operations/DeleteOperation": Rule(frozenset({Role.OPERATOR})),
     "externalscaler.ExternalScaler/IsActive": READERS,
     "externalscaler.ExternalScaler/StreamIsActive": READERS,
     "externalscaler.ExternalScaler/GetMetricSpec": READERS,
     "externalscaler.ExternalScaler/GetMetrics": READERS,
-    "opentelemetry.proto.collector.metrics.v1.MetricsService/Export": _WORK,
-    "opentelemetry.proto.collector.trace.v1.TraceService/Export": _WORK,
+    "opentelemetry.proto.collector.metrics.v1.MetricsService/Export": SUBMITTERS,
+    "opentelemetry.proto.collector.trace.v1.TraceService/Export": SUBMITTERS,
     "grpc.health.v1.Health/Check": ANYBODY,
     "grpc.health.v1.Health/List": ANYBODY,
     "grpc.health.v1.Health/Watch": ANYBODY,

@@ -21,6 +21,7 @@ from chassis.call import Call
 from chassis.channels import Channels
 from chassis.errors import FailedPrecondition, NotFound, Unavailable, Unimplemented, WaybillError
 from chassis.logging import get_logger
+from chassis.roles import AUTHENTICATED
 from chassis.rpc_edge import FORWARDED_KEY, Context, Edge, Forward, Handler, Method, lingering
 from chassis.rpc_errors import RETRY_AFTER, Relayed
 from chassis.rpc_spans import TRACE_KEY, rpc_span
@@ -110,7 +111,8 @@ class Forwarder:
 
     def handler(self, name: str) -> Handler:
         """For a method that this gateway does not have."""
-        method = Method.forwarded(name, streams=_streams(name))
+        # Its owner knows the rule.
+        method = Method.of(name, AUTHENTICATED, streams=_streams(name))
 
         async def forward(requests: AsyncIterator[bytes], context: Context) -> None:
             async def work(call: Call) -> None:

@@ -23,7 +23,7 @@ from chassis.credentials import Principal
 from chassis.errors import InvalidArgument, PermissionDenied, Unauthenticated, Unavailable, WaybillError
 from chassis.instruments import RPC_DURATION
 from chassis.logging import get_logger
-from chassis.roles import AUTHENTICATED, Rule, rule_of
+from chassis.roles import Rule
 from chassis.rpc_errors import RETRY_AFTER, Answer, Relayed, answer_of, known_error
 from chassis.rpc_spans import SERVER_ERRORS, TRACE_KEY, rpc_span
 from chassis.settings import WaybillSettings
@@ -66,14 +66,8 @@ class Method:
     rule: Rule
 
     @classmethod
-    def served(cls, name: str, *, streams: bool) -> Method:
-        """One that is served here; raises RuleMissingError where its contract does not say who may call it."""
-        return cls(name, streams, lingering(name), rule_of(name))
-
-    @classmethod
-    def forwarded(cls, name: str, *, streams: bool) -> Method:
-        """One whose owner knows its rule."""
-        return cls(name, streams, lingering(name), AUTHENTICATED)
+    def of(cls, name: str, rule: Rule, *, streams: bool) -> Method:
+        return cls(name, streams, lingering(name), rule)
 
 
 def lingering(name: str) -> bool:
@@ -105,12 +99,9 @@ class Edge:
             for bounded in tuple(self._lingering):
                 bounded.check()
 
-    def wrap(self, name: str, handler: Handler, forward: Forward | None = None) -> Handler:
-        """The handler with the edge around it; `forward` may take calls away from the servicer.
-
-        Raises RuleMissingError where the method's contract does not say who may call it.
-        """
-        method = Method.served(name, streams=handler.request_streaming or handler.response_streaming)
+    def wrap(self, name: str, handler: Handler, forward: Forward | None, rule: Rule) -> Handler:
+        """The handler with the edge around it; `forward` may take calls away from the servicer."""
+        method = Method.of(name, rule, streams=handler.request_streaming or handler.response_streaming)
         return _Wrapped(self, method, handler, forward).handler()
 
     def admit(self, data: bytes) -> None:

@@ -11,6 +11,7 @@ import grpc
 
 from chassis import reflection
 from chassis.channels import Channels
+from chassis.roles import Rule, rule_of
 from chassis.routing import Forwarder, Routes
 from chassis.rpc_edge import Edge, Handler
 from chassis.settings import WaybillSettings
@@ -51,12 +52,16 @@ class RpcServer(grpc.GenericRpcHandler):
         """Full names of the services that are served here, sorted."""
         return sorted({method.split("/")[1] for method in self._handlers} - {reflection.NAME_V1})
 
-    def add(self, register: Callable[[Any, Any], None], servicer: Any) -> None:
-        """Serve a servicer; `register` is the generated `add_XServicer_to_server`."""
+    def add(self, register: Callable[[Any, Any], None], servicer: Any, rule: Rule | None = None) -> None:
+        """Serve a servicer; `register` is the generated `add_XServicer_to_server`.
+
+        `rule`: for methods whose contract cannot say who may call them; RuleMissingError where neither does.
+        """
         registrar = _Registrar()
         register(servicer, registrar)
         for name, handler in registrar.handlers.items():
-            self._handlers[f"/{name}"] = self.edge.wrap(name, handler, self._forwarder.dispatch(name))
+            forward = self._forwarder.dispatch(name)
+            self._handlers[f"/{name}"] = self.edge.wrap(name, handler, forward, rule or rule_of(name))
 
     def add_reflection(self) -> None:
         """Describe what is served here and what is forwarded; the last to be added."""

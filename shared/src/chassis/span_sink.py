@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -42,6 +43,8 @@ class OtelSettings(BaseSettings):
     exporter_otlp_traces_endpoint: str = ""
     exporter_otlp_headers: str = ""
     exporter_otlp_certificate: str = ""
+    exporter_otlp_client_certificate: str = ""
+    exporter_otlp_client_key: str = ""
     exporter_otlp_timeout: float = 10.0
     resource_attributes: str = ""
     sdk_disabled: bool = False
@@ -151,11 +154,13 @@ def open_channel(settings: OtelSettings) -> grpc.Channel:
     options = [("grpc.max_reconnect_backoff_ms", 2000)]
     if url.scheme != "https":
         return grpc.insecure_channel(url.netloc, options=options)
-    roots = None
-    if settings.exporter_otlp_certificate:
-        with open(settings.exporter_otlp_certificate, "rb") as file:  # noqa: PTH123
-            roots = file.read()
-    return grpc.secure_channel(url.netloc, grpc.ssl_channel_credentials(roots), options=options)
+    files = (
+        settings.exporter_otlp_certificate,
+        settings.exporter_otlp_client_key,
+        settings.exporter_otlp_client_certificate,
+    )
+    credentials = grpc.ssl_channel_credentials(*(Path(name).read_bytes() if name else None for name in files))
+    return grpc.secure_channel(url.netloc, credentials, options=options)
 
 
 class _SdkBridge(SpanProcessor):
