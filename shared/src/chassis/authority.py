@@ -80,6 +80,12 @@ class Authority:
             reason="CREDENTIALS_MISSING",
         )
 
+    def by_hash(self, sha256: str) -> Principal | None:
+        """Whose token has this hash, while it is neither revoked nor over: for a session that began with it."""
+        registry = self._look()
+        caller = registry.by_hash(sha256) if registry else None
+        return caller if caller is not None and time.time() < caller.expires else None
+
     def by_name(self, name: str) -> Principal | None:
         """Who is listed by that name under `certificates`."""
         registry = self._look()
@@ -137,6 +143,13 @@ def spoken_for(caller: Principal, metadata: Mapping[str, Any]) -> Principal:
 @lru_cache(maxsize=1_024)
 def _roles_of(text: str) -> frozenset[Role]:
     return named(text.split(","))
+
+
+def speaking_for(caller: Principal) -> tuple[tuple[str, str], ...]:
+    """What a service sends when it calls for somebody; nothing for somebody without a name."""
+    if not caller.name:
+        return ()
+    return (PRINCIPAL_KEY, caller.name), (ROLES_KEY, ",".join(sorted(caller.roles)))
 
 
 def _role_missing(caller: Principal, rule: Rule) -> PermissionDenied:

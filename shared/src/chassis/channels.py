@@ -7,12 +7,15 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import grpc
 
 from chassis import telemetry
+from chassis.authority import speaking_for
 from chassis.bearer import Bearer
+from chassis.credentials import Principal
 from chassis.rpc_spans import DEFAULT_DEADLINE_SECONDS, TRACE_KEY, rpc_span
 from chassis.settings import WaybillSettings, load
 from chassis.telemetry import SpanContext
@@ -48,6 +51,10 @@ def aio_channel_to(service: str) -> grpc.aio.Channel:
 def _channels(_pid: int) -> Channels:
     # By process: a channel does not survive a fork.
     return Channels(load(WaybillSettings))
+
+
+#: For whom the calls of this context are made, where that is not this process itself.
+spoken_for: ContextVar[Principal | None] = ContextVar("spoken_for", default=None)
 
 
 class Channels:
@@ -136,7 +143,10 @@ class _Outbound(NamedTuple):
             telemetry.emit(span)
 
     def metadata(self, given: Any, shown: Shown) -> list[tuple[str, str | bytes]]:
+        speaker = spoken_for.get()
         kept = [*((key, value) for key, value in given or () if key != TRACE_KEY), *shown()]
+        if speaker is not None:
+            kept += speaking_for(speaker)
         return [*kept, (TRACE_KEY, self.context.traceparent)] if self.context else kept
 
 

@@ -84,7 +84,11 @@ class Registry:
 
     def by_token(self, token: str) -> Principal | None:
         """Whose it is, expired or not. The time of the look-up says something of the hash alone."""
-        return self._tokens.get(hash_of(token))
+        return self.by_hash(hash_of(token))
+
+    def by_hash(self, sha256: str) -> Principal | None:
+        """Whose token has this hash, expired or not."""
+        return self._tokens.get(sha256)
 
     def by_name(self, names: Iterable[str]) -> Principal | None:
         """Whose certificate has one of these names, the first of them that is listed."""

@@ -16,9 +16,10 @@ import grpc
 from google.protobuf import descriptor_pool
 
 from chassis import telemetry
-from chassis.authority import AUTHORIZATION_KEY, PRINCIPAL_KEY, ROLES_KEY
+from chassis.authority import AUTHORIZATION_KEY, PRINCIPAL_KEY, ROLES_KEY, speaking_for
 from chassis.call import Call
 from chassis.channels import Channels
+from chassis.credentials import Principal
 from chassis.errors import FailedPrecondition, NotFound, Unavailable, Unimplemented, WaybillError
 from chassis.logging import get_logger
 from chassis.roles import AUTHENTICATED
@@ -167,14 +168,8 @@ class Forwarder:
             *self._channels.bearer(owner),
             (TRACE_KEY, hop.traceparent),
             (FORWARDED_KEY, self._edge.service),
-            *_speaking_for(call),
+            *speaking_for(Principal(call.principal, call.roles)),
         )
-
-
-def _speaking_for(call: Call) -> _Metadata:
-    if not call.principal:
-        return ()
-    return (PRINCIPAL_KEY, call.principal), (ROLES_KEY, ",".join(sorted(call.roles)))
 
 
 def text_field(data: bytes, number: int) -> str:

@@ -235,6 +235,13 @@ class ServiceSettings(_Settings):
         """The database's URL, the default filled in."""
         return self.database_url or f"sqlite:///{self.folder / f'{self.service}.db'}"
 
+    def open_listeners(self) -> Iterator[tuple[str, str]]:
+        """The variables of listeners that may not be opened as they are, each with what to set (law 11)."""
+        return open_listeners(
+            self.waybill,
+            {f"{prefix_of(type(self))}LISTEN": self.listen, "WAYBILL_METRICS_LISTEN": self.waybill.metrics_listen},
+        )
+
     def stored_locally(self) -> tuple[str, ...]:
         """The variables whose value is a file or folder; a service that has more than the database adds them."""
         local = self.database.startswith("sqlite:")
@@ -282,10 +289,7 @@ def contradictions(settings: ServiceSettings) -> Iterator[tuple[str, str]]:
             ),
         )
     yield from credential_problems(waybill)
-    yield from open_listeners(
-        waybill,
-        {f"{prefix_of(type(settings))}LISTEN": settings.listen, "WAYBILL_METRICS_LISTEN": waybill.metrics_listen},
-    )
+    yield from settings.open_listeners()
 
 
 def credential_problems(waybill: WaybillSettings) -> Iterator[tuple[str, str]]:
