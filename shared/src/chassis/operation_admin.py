@@ -25,6 +25,7 @@ CANCEL_LIMIT: Final = 10_000
 DEFAULT_SPAN: Final = timedelta(hours=1)
 DEFAULT_STEP: Final = timedelta(minutes=1)
 MAX_STEPS: Final = 1_440
+MAX_STEP: Final = timedelta(days=366)
 _MINUTE_US: Final = 60_000_000
 
 
@@ -98,6 +99,7 @@ def span_of(request: admin_pb2.GetOperationStatsRequest) -> Span:
     found.require(start_us >= 0, "start_time", "is before 1970")
     found.require(start_us < end_us, "start_time", "must be before end_time")
     minutes = found.require(step_us > 0 and step_us % _MINUTE_US == 0, "step", "must be a whole number of minutes")
+    found.require(step_us <= microseconds(MAX_STEP), "step", f"must be at most {MAX_STEP.days} days")
     if minutes and end_us - start_us > MAX_STEPS * step_us:
         found.add("step", f"gives more than {MAX_STEPS:,} steps between start_time and end_time")
     found.raise_if_any()

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 import grpc
 
-from chassis import rpc_spans, telemetry
+from chassis import redaction, rpc_spans, telemetry
 from chassis.authority import Authority
 from chassis.call import Call, current_call
 from chassis.credentials import Principal
@@ -192,7 +192,15 @@ class _Wrapped:
         self._inner = handler
         self._forward = forward
         self._parse = handler.request_deserializer or bytes
+        self._sensitive = redaction.is_sensitive_method(method.name)
         self._serialize = _serializer(handler.response_serializer)
+
+    def _read(self, data: bytes) -> Any:
+        """The request; what its contract marks as sensitive stays out of whatever is logged of this call."""
+        request: Any = self._parse(data)
+        if self._sensitive:
+            redaction.guard(request)
+        return request
 
     def handler(self) -> Handler:
         parse, serialize = self._inner.request_deserializer, self._inner.response_serializer
@@ -212,7 +220,7 @@ class _Wrapped:
             self._edge.admit(data)
             if self._forward is not None and (forwarded := self._forward(call, context, data)) is not None:
                 return (await forwarded)[-1]
-            response = inner(self._parse(data), context)
+            response = inner(self._read(data), context)
             return self._serialize(await response if inspect.isawaitable(response) else response)
 
         return await self._edge.run(self._method, context, work)
@@ -225,7 +233,7 @@ class _Wrapped:
             if self._forward is not None and (forwarded := self._forward(call, context, data)) is not None:
                 await forwarded
             else:
-                await _drive(inner(self._parse(data), context), context)
+                await _drive(inner(self._read(data), context), context)
 
         await self._edge.run(self._method, context, work)
 

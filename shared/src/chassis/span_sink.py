@@ -22,7 +22,7 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from chassis import otlp_wire
+from chassis import otlp_wire, redaction
 from chassis.telemetry import Span
 
 QUEUE_LIMIT: Final = 20_000
@@ -173,6 +173,8 @@ class _SdkBridge(SpanProcessor):
         for resource_spans in encode_spans([span]).resource_spans:
             for scope_spans in resource_spans.scope_spans:
                 for encoded in scope_spans.spans:
+                    if redaction.is_guarding():
+                        redaction.scrub_texts(encoded)
                     self._sink.put(encoded.SerializeToString())
 
 
