@@ -39,6 +39,11 @@ test-all: test  ## the same, and missing infrastructure is a failure
 chaos: setup  ## the long fault-injection suite; WAYBILL_CHAOS_SEED=... repeats a run
 	$(PYTEST) -n $(JOBS) --dist loadgroup --timeout 900 -m chaos $(PYTEST_ARGS) tests/chaos tests/dashboard tests/e2e
 
+.PHONY: fuzz
+fuzz: export WAYBILL_FUZZ_INPUTS ?= 100000
+fuzz: setup  ## 100,000 requests that nobody should send, to every method; WAYBILL_FUZZ_SEED=... repeats a run
+	$(PYTEST) -s $(PYTEST_ARGS) tests/security/test_fuzz.py
+
 .PHONY: test-sentinel
 test-sentinel: export WAYBILL_TEST_SENTINEL = 1
 test-sentinel: setup  ## the e2e suite on a store behind Sentinels, with a failover in each test
