@@ -23,6 +23,7 @@ NEEDS: dict[str, tuple[tuple[str, ...], str]] = {
     "chromium": (("chromium", "chromium-browser", "google-chrome"), "WAYBILL_TEST_CHROMIUM"),
     "docker": (("docker",), "WAYBILL_TEST_DOCKER"),
     "grpcurl": (("grpcurl",), "WAYBILL_TEST_GRPCURL"),
+    "openssl": (("openssl",), "WAYBILL_TEST_OPENSSL"),
     # Root on Linux with iproute2: a user without rights finds the program and nothing else.
     "netns": (("ip",) if _may_make_namespaces() else (), "WAYBILL_TEST_NETNS"),
     "jaeger": (("jaeger", "jaeger-all-in-one"), "WAYBILL_TEST_JAEGER"),
