@@ -41,6 +41,7 @@ NEEDS: dict[str, tuple[tuple[str, ...], str]] = {
     # An older release, as a commit, to run beside the work tree.
     "history": (("git",) if _has_history() else (), "WAYBILL_TEST_SKEW_REF"),
     "kustomize": (("kustomize",), "WAYBILL_TEST_KUSTOMIZE"),
+    "openssl": (("openssl",), "WAYBILL_TEST_OPENSSL"),
     # Root on Linux with iproute2: a user without rights finds the program and nothing else.
     "netns": (("ip",) if _may_make_namespaces() else (), "WAYBILL_TEST_NETNS"),
     "jaeger": (("jaeger", "jaeger-all-in-one"), "WAYBILL_TEST_JAEGER"),
