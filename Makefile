@@ -100,6 +100,11 @@ TASK ?= process_item
 new-service: setup  ## make a service that works: NAME=orders TASK=place_order
 	@$(BIN)/python tools/new_service.py "$(NAME)" "$(TASK)"
 
+# SERVICE may also be archive or outbox, which all databases share.
+.PHONY: migration
+migration: setup  ## write the revision that a service's changed tables need: SERVICE=orders MESSAGE="..."
+	@$(BIN)/python tools/new_revision.py "$(SERVICE)" "$(MESSAGE)"
+
 .PHONY: proto
 proto: setup  ## generate proto/gen from the contracts
 	$(BIN)/python proto/generate.py
