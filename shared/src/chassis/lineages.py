@@ -40,7 +40,8 @@ class Lineage:
 
     @property
     def head(self) -> str:
-        return self.revisions[-1]
+        """The last of them; "" before there is any."""
+        return max(self.revisions, default="")
 
 
 def declare(metadata: sa.MetaData, name: str, folder: Path) -> None:
