@@ -9,6 +9,7 @@ DISTRIBUTIONS := $(wildcard */pyproject.toml services/*/pyproject.toml)
 # Overridable: PYTEST_ARGS='-k lease -x', JOBS=1.
 JOBS ?= 2
 PYTEST_ARGS ?=
+CHOSEN := not chaos and not thorough
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -28,11 +29,12 @@ up: setup  ## start the stack with the dashboard, until Ctrl-C
 # A file stays on one worker: what a module starts, it starts once.
 .PHONY: test
 test: setup  ## every test that needs no container engine, browser or foreign toolchain
-	$(PYTEST) -n $(JOBS) --dist loadfile -m "not chaos" $(PYTEST_ARGS) $(SUITES)
+	$(PYTEST) -n $(JOBS) --dist loadfile -m "$(CHOSEN)" $(PYTEST_ARGS) $(SUITES)
 
 .PHONY: test-all
 test-all: export WAYBILL_REQUIRE_ALL = 1
-test-all: test  ## the same, and missing infrastructure is a failure
+test-all: CHOSEN = not chaos
+test-all: test  ## the same and what is thorough; missing infrastructure is a failure
 
 # An experiment finds the arena of its pool; those of one pool run one after another.
 .PHONY: chaos
@@ -104,6 +106,11 @@ TASK ?= process_item
 .PHONY: new-service
 new-service: setup  ## make a service that works: NAME=orders TASK=place_order
 	@$(BIN)/python tools/new_service.py "$(NAME)" "$(TASK)"
+
+# SERVICE may also be archive or outbox, which all databases share.
+.PHONY: migration
+migration: setup  ## write the revision that a service's changed tables need: SERVICE=orders MESSAGE="..."
+	@$(BIN)/python tools/new_revision.py "$(SERVICE)" "$(MESSAGE)"
 
 .PHONY: proto
 proto: setup  ## generate proto/gen from the contracts

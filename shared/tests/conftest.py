@@ -22,16 +22,13 @@ async def one_loop(anyio_backend):
     yield  # noqa: PT022 - the loop lives as long as the fixture
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.needs("postgres"))])
-def history_engine(request, tmp_path) -> Iterator[sa.Engine]:
+@pytest.fixture
+def history_engine(database_url) -> Iterator[sa.Engine]:
     """A database with an empty archive, of each kind that services run on."""
     metadata = sa.MetaData()
     history.tables(metadata)
-    sqlite = f"sqlite:///{tmp_path / 'history.db'}"
-    engine = open_database(sqlite if request.param == "sqlite" else request.getfixturevalue("postgresql_url"), metadata)
+    engine = open_database(database_url, metadata)
     yield engine
-    if request.param == "postgresql":
-        metadata.drop_all(engine)
     engine.dispose()
 
 

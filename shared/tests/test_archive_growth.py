@@ -78,6 +78,7 @@ def test_what_was_archived_before_is_found_as_if_it_had_been_archived_now(archiv
         for column in ADDED:
             connection.execute(sa.text(f"ALTER TABLE operations DROP COLUMN {column}"))
         connection.execute(sa.text("ALTER TABLE operation_labels DROP COLUMN create_time_us"))
+        connection.execute(sa.text("DROP TABLE alembic_version_archive"))
     history_engine.dispose()
 
     for _ in range(2):

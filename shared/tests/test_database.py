@@ -2,13 +2,16 @@
 
 import multiprocessing
 import threading
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 from chassis.database import insert_ignore, open_database, upsert
+from chassis.lineages import declare
 from sqlalchemy.dialects import postgresql, sqlite
 
 METADATA = sa.MetaData()
+declare(METADATA, "depot", Path(__file__).with_name("depot"))
 CRATES = sa.Table(
     "crates",
     METADATA,
@@ -109,8 +112,9 @@ def test_a_writer_waits_for_a_writer(engine):
     assert crates(engine) == {"a": 2}
 
 
-def test_what_is_there_is_left_alone_or_updated(engine):
+def test_what_is_there_is_left_alone_or_updated(database_url):
     """insert_ignore keeps the old row and says how many were new; upsert takes or computes the new one."""
+    engine = open_database(database_url, METADATA)
     with engine.begin() as connection:
         assert connection.execute(insert_ignore(CRATES, {"name": "a", "count": 1}, ["name"])).rowcount == 1
         rows = [{"name": "a", "count": 9}, {"name": "b", "count": 2}]
@@ -125,6 +129,7 @@ def test_what_is_there_is_left_alone_or_updated(engine):
         connection.execute(added)
 
     assert crates(engine) == {"a": 11, "b": 5}
+    engine.dispose()
 
 
 def test_both_databases_get_the_same_statement():

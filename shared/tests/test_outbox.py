@@ -21,10 +21,10 @@ class Attempt:
 
 
 @pytest.fixture
-def engine(tmp_path):
+def engine(database_url):
     metadata = sa.MetaData()
     outbox.table(metadata)
-    engine = open_database(f"sqlite:///{tmp_path}/depot.db", metadata)
+    engine = open_database(database_url, metadata)
     yield engine
     engine.dispose()
 

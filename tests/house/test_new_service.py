@@ -118,7 +118,7 @@ def test_the_new_service_passes_its_own_tests(tree):
     """Gateway and worker among them, against a real Valkey."""
     told = run(tree, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"services/{SERVICE}")
 
-    assert "9 passed" in told
+    assert "11 passed" in told or "9 passed, 2 skipped" in told
 
 
 @pytest.mark.slow
@@ -151,6 +151,7 @@ def test_its_wheel_stands_alone_and_is_found_by_the_command(tree, tmp_path):
     found = run(tree, sys.executable, "-c", shown, first=[tmp_path / "installed"])
 
     assert "1 tasks in 1 queues: all is well" in checked
+    assert (tmp_path / "installed" / f"{SERVICE}_service" / "revisions" / "0001_records.py").exists()
     assert "'orders': ()" in found
     assert "Listener(variable='ORDERS_LISTEN', default='127.0.0.1:50055', offset=5)" in found
 

@@ -72,26 +72,18 @@ def anyio_backend():
     return "asyncio", {"loop_factory": grpc_loop}
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.needs("postgres"))])
-def engine(request, tmp_path) -> Iterator[sa.Engine]:
+@pytest.fixture
+def engine(database_url) -> Iterator[sa.Engine]:
     """An empty database of the service, of each kind that it runs on."""
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path / 'metrics.db'}"
-    else:
-        url = request.getfixturevalue("postgresql_url")
-    opened = open_database(url, METADATA)
+    opened = open_database(database_url, METADATA)
     yield opened
-    if request.param == "postgresql":
-        METADATA.drop_all(opened)
     opened.dispose()
 
 
 @pytest.fixture
-def metrics_store(tmp_path, retention) -> Iterator[Store]:
-    """A store on SQLite, the default, with default terms."""
-    engine = open_database(f"sqlite:///{tmp_path / 'metrics.db'}", METADATA)
-    yield Store(engine, retention, allowed_lateness=timedelta(hours=1))
-    engine.dispose()
+def metrics_store(engine, retention) -> Store:
+    """A store with default terms."""
+    return Store(engine, retention, allowed_lateness=timedelta(hours=1))
 
 
 @pytest.fixture

@@ -93,24 +93,10 @@ def settings(tmp_path, monkeypatch):
     return make
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.needs("postgres"))])
-def each_store(request, tmp_path) -> Iterator[Store]:
-    """An empty store, on each kind of database that the service runs on."""
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path / 'notify.db'}"
-    else:
-        url = request.getfixturevalue("postgresql_url")
-    engine = open_database(url, METADATA)
-    yield Store(engine)
-    if request.param == "postgresql":
-        METADATA.drop_all(engine)
-    engine.dispose()
-
-
 @pytest.fixture
-def notify_store(tmp_path) -> Iterator[Store]:
-    """An empty store on SQLite, the default."""
-    engine = open_database(f"sqlite:///{tmp_path / 'notify.db'}", METADATA)
+def notify_store(database_url) -> Iterator[Store]:
+    """An empty store, on each kind of database that the service runs on."""
+    engine = open_database(database_url, METADATA)
     yield Store(engine)
     engine.dispose()
 

@@ -12,8 +12,8 @@ from waybill.notify.v1 import notify_pb2
 
 
 @pytest.fixture
-def store(each_store):
-    return each_store
+def store(notify_store):
+    return notify_store
 
 
 def refused(kind, call, *given):

@@ -1,8 +1,8 @@
-"""The tables of the archive, how an operation becomes a row of them, and how a database of an earlier version grows."""
+"""The tables of the archive, and how an operation becomes a row of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -11,7 +11,8 @@ from waybill.store.v1 import store_pb2
 
 from chassis.archive_calls import Unarchived
 from chassis.descriptions import StoredOperation, dead_letter_group, number
-from chassis.facts import Facts, facts_of, plain
+from chassis.facts import Facts, plain
+from chassis.lineages import declare
 
 #: Compared byte by byte, as the store compares ids.
 _ID: Final = sa.String(36).with_variant(sa.String(36, collation="C"), "postgresql")
@@ -21,7 +22,7 @@ SUCCEEDED: Final[sa.ColumnElement[int]] = sa.literal_column(str(int(ops.OPERATIO
 
 
 def tables(metadata: sa.MetaData) -> tuple[sa.Table, sa.Table]:
-    """The archive of a service's database: operations, and their labels. Grows what an earlier version has left."""
+    """The archive of a service's database: operations, and their labels."""
     operations = sa.Table(
         "operations",
         metadata,
@@ -87,8 +88,7 @@ def tables(metadata: sa.MetaData) -> tuple[sa.Table, sa.Table]:
         sa.Index("operation_labels_by_time", "key", "value", "create_time_us", "operation_id"),
         sqlite_with_rowid=False,
     )
-    sa.event.listen(metadata, "before_create", _add_columns)
-    sa.event.listen(metadata, "after_create", _add_indexes)
+    declare(metadata, "archive", Path(__file__).parent / "revisions" / "archive")
     return operations, labels
 
 
@@ -125,7 +125,7 @@ def row_of(item: Unarchived, facts: Facts) -> dict[str, Any]:
 
 
 def derived_from(stored: StoredOperation, facts: Facts) -> dict[str, Any]:
-    """The columns that a database of an earlier version does not have."""
+    """The columns that are derived from what `operation` holds."""
     return {
         "attempts": number(stored, b"at"),
         "wait_us": facts.wait_us,
@@ -140,61 +140,10 @@ def label_rows(item: Unarchived, facts: Facts) -> list[dict[str, Any]]:
     return [{"key": key, "value": value, **known} for key, value in facts.labels.items()]
 
 
-#: Rows that are brought up to date at a time.
-_BATCH: Final = 1_000
-
-
-def _add_columns(metadata: sa.MetaData, connection: sa.Connection, **_: Any) -> None:
-    """In the transaction that opens the database; a million operations take about a minute."""
-    there = sa.inspect(connection)
-    if not there.has_table("operations"):
-        return
-    added = [*_missing(there, metadata.tables["operations"]), *_missing(there, metadata.tables["operation_labels"])]
-    for column in added:
-        described = sa.schema.CreateColumn(column).compile(dialect=connection.dialect)
-        connection.execute(sa.text(f"ALTER TABLE {column.table.name} ADD COLUMN {described}"))
-    if any(column.table.name == "operations" for column in added):
-        for rows in _derived(connection):
-            _update(connection, rows)
-    if any(column.table.name == "operation_labels" for column in added):
-        created = sa.select(OPERATIONS.c.create_time_us).where(OPERATIONS.c.id == LABELS.c.operation_id)
-        connection.execute(sa.update(LABELS).values(create_time_us=sa.func.coalesce(created.scalar_subquery(), 0)))
-
-
-def _missing(there: sa.Inspector, table: sa.Table) -> list[sa.Column[Any]]:
-    known = {column["name"] for column in there.get_columns(table.name)}
-    return [column for column in table.c if column.name not in known]
-
-
-def _derived(connection: sa.Connection) -> Iterator[Sequence[Mapping[str, Any]]]:
-    last = ""
-    batch = sa.select(OPERATIONS.c.id, OPERATIONS.c.operation).where(OPERATIONS.c.deleted.is_(False))
-    batch = batch.order_by(OPERATIONS.c.id).limit(_BATCH)
-    while rows := connection.execute(batch.where(OPERATIONS.c.id > last)).all():
-        yield [{"of_id": row.id, **_derived_again(row.operation)} for row in rows]
-        last = rows[-1].id
-
-
-def _derived_again(operation: bytes) -> dict[str, Any]:
-    stored = fields_of(operation)
-    return derived_from(stored, facts_of(stored))
-
-
 def fields_of(operation: bytes) -> dict[bytes, bytes]:
     """The store's hash, from the column `operation`."""
     return {field.encode(): value for field, value in store_pb2.ArchivedOperation.FromString(operation).fields.items()}
 
 
-def _update(connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    names = [name for name in rows[0] if name != "of_id"]
-    update = sa.update(OPERATIONS).where(OPERATIONS.c.id == sa.bindparam("of_id"))
-    connection.execute(update.values({name: sa.bindparam(name) for name in names}), list(rows))
-
-
-def _add_indexes(metadata: sa.MetaData, connection: sa.Connection, **_: Any) -> None:
-    for table in (metadata.tables["operations"], metadata.tables["operation_labels"]):
-        for index in table.indexes:
-            index.create(connection, checkfirst=True)
-
-
-OPERATIONS, LABELS = tables(sa.MetaData())
+METADATA: Final = sa.MetaData()
+OPERATIONS, LABELS = tables(METADATA)

@@ -20,7 +20,7 @@ from chassis.telemetry import current_span
 
 __all__ = ["bound", "clear", "configure", "get_logger"]
 
-_QUIET = ("grpc", "kombu", "amqp", "sqlalchemy", "asyncio", "urllib3")
+_QUIET = ("alembic", "grpc", "kombu", "amqp", "sqlalchemy", "asyncio", "urllib3")
 
 
 def configure(

@@ -13,13 +13,15 @@ import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Protocol
+from pathlib import Path
+from typing import Final, Protocol
 
 import sqlalchemy as sa
 from google.protobuf import any_pb2
 from google.protobuf.message import Message
 
 from chassis.database import insert_ignore
+from chassis.lineages import declare
 from chassis.redaction import shown
 
 _NAMESPACE = uuid.UUID("6f1d2c5e-0f57-5b0c-9d5c-6b7b1f4a2e90")
@@ -53,6 +55,7 @@ class OwedEvent:
 
 def table(metadata: sa.MetaData) -> sa.Table:
     """The outbox of a service's database."""
+    declare(metadata, "outbox", Path(__file__).parent / "revisions" / "outbox")
     return sa.Table(
         "outbox",
         metadata,
@@ -76,7 +79,8 @@ def _unpublished_index() -> sa.Index:
     return sa.Index("outbox_pending", "sequence", sqlite_where=pending_only, postgresql_where=pending_only)
 
 
-_OUTBOX = table(sa.MetaData())
+METADATA: Final = sa.MetaData()
+_OUTBOX = table(METADATA)
 
 
 def owe(  # noqa: PLR0913 - an event's attributes, all named

@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from chassis import exposition, logging, telemetry
-from chassis.database import open_database
+from chassis.database import open_database, revisions_in
 from chassis.settings import ServiceSettings, SettingsError, load, split_list
 
 WRONG_SETTINGS = 2
@@ -61,11 +61,13 @@ def run(service: Service, arguments: Sequence[str] | None = None) -> int:
 def check(service: Service, settings: ServiceSettings) -> int:
     """Import every module, open the database, find every task's queue; needs no Redis."""
     modules = _import_all(_package(service))
-    open_database(settings.database, sa.MetaData()).dispose()
+    engine = open_database(settings.database, sa.MetaData())
+    revisions = ", ".join(f"{lineage} {revision}" for lineage, revision in revisions_in(engine).items())
+    engine.dispose()
     app = load_object(service.app)
     queues = {name: app.queue_of(name).name for name in app.operation_tasks}
     sys.stdout.write(
-        f"{service.name}: settings, {modules} modules, the database, "
+        f"{service.name}: settings, {modules} modules, the database ({revisions or 'empty'}), "
         f"{len(queues)} tasks in {len(set(queues.values()))} queues: all is well\n"
     )
     return 0

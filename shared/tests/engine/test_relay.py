@@ -14,10 +14,10 @@ from waybill.store.v1 import store_pb2
 
 
 @pytest.fixture
-def engine(tmp_path):
+def engine(database_url):
     metadata = sa.MetaData()
     outbox.table(metadata)
-    opened = open_database(f"sqlite:///{tmp_path / 'test.db'}", metadata)
+    opened = open_database(database_url, metadata)
     yield opened
     opened.dispose()
 

@@ -10,10 +10,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Final, Literal
 
 import sqlalchemy as sa
 from chassis.database import open_database
+from chassis.lineages import declare
 
 ACTIONS: Final = (
     "operations.submit",
@@ -33,6 +35,7 @@ ACTIONS: Final = (
 Outcome = Literal["begun", "done", "refused"]
 
 METADATA: Final = sa.MetaData()
+declare(METADATA, "dashboard", Path(__file__).with_name("revisions"))
 _ENTRIES: Final = sa.Table(
     "audit_entries",
     METADATA,

@@ -1,7 +1,10 @@
 """The tables of the metrics service. Instants are microseconds since 1970, buckets seconds since 1970."""
 
+from pathlib import Path
+
 import sqlalchemy as sa
 from chassis import history, outbox
+from chassis.lineages import declare
 
 from metrics_service.rollups import Resolution
 
@@ -9,6 +12,7 @@ METADATA = sa.MetaData()
 
 OUTBOX = outbox.table(METADATA)
 history.tables(METADATA)
+declare(METADATA, "metrics", Path(__file__).with_name("revisions"))
 
 SERIES = sa.Table(
     "series",

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy as sa
 from chassis import history, outbox
 from chassis.database import insert_ignore
+from chassis.lineages import declare
 
 METADATA: Final = sa.MetaData()
 _ID: Final = sa.String(63)
 
 history.tables(METADATA)
 outbox.table(METADATA)
+declare(METADATA, "notify", Path(__file__).with_name("revisions"))
 
 TEMPLATES: Final = sa.Table(
     "templates",

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from functools import cache
+from pathlib import Path
 
 import sqlalchemy as sa
 from chassis import history, outbox
 from chassis.database import insert_ignore, open_database
+from chassis.lineages import declare
 from chassis.outbox import OwingAttempt
 from chassis.settings import load
 from waybill.reports.v1 import reports_pb2
@@ -20,6 +22,7 @@ COMPLETED = "waybill.reports.report.completed"
 metadata = sa.MetaData()
 history.tables(metadata)
 outbox.table(metadata)
+declare(metadata, "reports", Path(__file__).with_name("revisions"))
 _REPORTS = sa.Table(
     "reports",
     metadata,

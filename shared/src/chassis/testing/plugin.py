@@ -60,12 +60,28 @@ def store(valkey: EmbeddedValkey) -> Iterator[Store]:
 
 
 @pytest.fixture(scope="session")
-def postgresql_url() -> Iterator[str]:
-    """An empty PostgreSQL for the session; tests that ask for it are marked `needs("postgres")`."""
+def postgresql_server() -> Iterator[str]:
+    """URL of one PostgreSQL for the session; tests ask for `postgresql_url` or `database_url`."""
     from chassis.testing.postgresql import serving  # noqa: PLC0415
 
     with serving() as url:
         yield url
+
+
+@pytest.fixture
+def postgresql_url(postgresql_server: str) -> Iterator[str]:
+    """URL of an empty database; tests that ask for it are marked `needs("postgres")`."""
+    from chassis.testing.postgresql import database  # noqa: PLC0415
+
+    with database(postgresql_server) as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.needs("postgres"))])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """URL of an empty database, of each kind that services run on."""
+    sqlite = f"sqlite:///{tmp_path / 'service.db'}"
+    return sqlite if request.param == "sqlite" else str(request.getfixturevalue("postgresql_url"))
 
 
 @pytest.fixture

@@ -7,9 +7,13 @@ import pwd
 import shutil
 import subprocess
 import tempfile
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy.engine import make_url
 
 
 @contextmanager
@@ -32,6 +36,20 @@ def serving() -> Iterator[str]:
     finally:
         _run(["pg_ctl", "-D", data, "-m", "fast", "-w", "stop"], user, folder)
         shutil.rmtree(folder)
+
+
+@contextmanager
+def database(server: str) -> Iterator[str]:
+    """URL of a database of that server, new and empty, which is dropped whoever is still connected."""
+    url, name = make_url(server), f"test_{uuid.uuid4().hex}"
+    engine = sa.create_engine(url.set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+        try:
+            yield url.set(database=name).render_as_string(hide_password=False)
+        finally:
+            connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+    engine.dispose()
 
 
 def _run(command: Sequence[str], user: str | None, folder: Path) -> None:

@@ -2,10 +2,12 @@
 
 import functools
 import os
+from pathlib import Path
 
 import sqlalchemy as sa
 from chassis import history, outbox
 from chassis.database import insert_ignore, open_database
+from chassis.lineages import declare
 from chassis.settings import load
 from google.protobuf.struct_pb2 import Struct
 
@@ -14,6 +16,7 @@ from sample_service.settings import SampleSettings
 metadata = sa.MetaData()
 history.tables(metadata)
 outbox.table(metadata)
+declare(metadata, "sample", Path(__file__).with_name("revisions"))
 runs = sa.Table(
     "runs",
     metadata,

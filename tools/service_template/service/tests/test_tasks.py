@@ -9,9 +9,9 @@ from waybill.seedling.v1 import seedling_pb2
 
 
 @pytest.fixture
-def opened(tmp_path, monkeypatch):
+def opened(database_url, monkeypatch):
     """The store that the tasks of this process find, empty."""
-    engine = open_database(f"sqlite:///{tmp_path / 'seedling.db'}", store.metadata)
+    engine = open_database(database_url, store.metadata)
     monkeypatch.setattr("seedling_service.store.opened", lambda: store.Store(engine))
     yield store.opened()
     engine.dispose()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 
 import sqlalchemy as sa
 from chassis import history
 from chassis.database import insert_ignore, open_database
+from chassis.lineages import declare
 from chassis.settings import load
 from waybill.seedling.v1 import seedling_pb2
 
@@ -14,6 +16,7 @@ from seedling_service.settings import SeedlingSettings
 
 metadata = sa.MetaData()
 history.tables(metadata)
+declare(metadata, "seedling", Path(__file__).with_name("revisions"))
 _RECORDS = sa.Table(
     "records",
     metadata,
@@ -40,7 +43,7 @@ class Store:
 
 @cache
 def opened() -> Store:
-    """This process's store, opened at first use with the settings of the environment; missing tables are created."""
+    """This process's store, opened at first use with the settings of the environment, its tables up to date."""
     return Store(open_database(load(SeedlingSettings).database, metadata))
 
 
