@@ -1,6 +1,7 @@
 """Requests that nobody should send, to every method of every gateway: each is answered for what it is.
 
-WAYBILL_FUZZ_INPUTS says how many, WAYBILL_FUZZ_SEED repeats a run; `make fuzz` sends 100,000.
+WAYBILL_FUZZ_INPUTS says how many, WAYBILL_FUZZ_SEED repeats a run, WAYBILL_FUZZ_ONLY takes the methods that have it in
+their names; `make fuzz` sends 100,000.
 """
 
 import asyncio
@@ -26,12 +27,17 @@ from tests.stack import NAMES
 
 INPUTS = int(os.environ.get("WAYBILL_FUZZ_INPUTS", "3000"))
 SEED = int(os.environ.get("WAYBILL_FUZZ_SEED") or random.randrange(1 << 32))
+# Only methods that have this in their names; empty: all.
+ONLY = os.environ.get("WAYBILL_FUZZ_ONLY", "")
 # Calls at a time.
 WIDTH = 16
 # Ours, whatever the request says.
 FAULTS = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS, grpc.StatusCode.UNAVAILABLE}
-# They have no end of their own; the caller hangs up.
-LINGERING = ("/Subscribe", "/Watch", "/WaitOperation", "/StreamIsActive")
+# What a gateway says before its caller's deadline has passed.
+HURRIED = {grpc.StatusCode.UNAVAILABLE}
+# grpc.aio's client, of a call that its own deadline has ended while it was begun: nobody has answered it.
+CLIENTS_OWN = "Internal error from Core"
+LINGERING = ("/Subscribe", "/Watch", "/WatchTrace", "/WaitOperation", "/StreamIsActive")
 MIB = 1 << 20
 # What a gateway may grow by after the first third, in which it fills its caches.
 GROWTH_BYTES = 48 * MIB
@@ -53,7 +59,8 @@ class Run:
             name: grpc.aio.insecure_channel(self.harness.addresses[name], [("grpc.max_receive_message_length", -1)])
             for name in NAMES
         }
-        work = itertools.islice(itertools.cycle(sorted(methods().items())), count)
+        chosen = [each for each in sorted(methods().items()) if ONLY in each[0]]
+        work = itertools.islice(itertools.cycle(chosen), count)
         await asyncio.gather(*(self._worker(work, channels) for _ in range(WIDTH)))
         for channel in channels.values():
             await channel.close()
@@ -62,25 +69,33 @@ class Run:
         for name, method in work:
             gateway = self.fuzzer.choice(NAMES)
             request = self.fuzzer.request(method.input_type)
-            code, reason = await self._call(channels[gateway], name, request)
+            seconds = self._patience(name)
+            code, told = await self._call(channels[gateway], name, request, seconds)
             self.codes[code.name] += 1
-            if code in FAULTS and not (code is grpc.StatusCode.UNAVAILABLE and reason == "DRAINING"):
-                self.faults.append((gateway, name, code.name, reason, request.hex()[:4_000]))
+            if code in FAULTS and CLIENTS_OWN not in told and not (code in HURRIED and seconds < 1):
+                self.faults.append((gateway, name, code.name, told, request.hex()[:4_000]))
 
-    async def _call(self, channel, name, request):
-        lingers = name.endswith(LINGERING) or "/Watch" in name
-        call = channel.stream_stream(f"/{name}")(
-            iter([request]), metadata=self.metadata, timeout=0.2 if lingers else 60
-        )
+    async def _call(self, channel, name, request, seconds):
+        call = channel.stream_stream(f"/{name}")(iter([request]), metadata=self.metadata, timeout=seconds)
         try:
             answer = await call.read()
-            while answer is not grpc.aio.EOF and not lingers:
+            while answer is not grpc.aio.EOF and not lingers(name):
                 self._note(name, answer)
                 answer = await call.read()
             call.cancel()
         except grpc.aio.AioRpcError as error:
-            return error.code(), reason_of(rpc_status(error))
+            return error.code(), f"{reason_of(rpc_status(error))}: {error.details()}"
+        except asyncio.CancelledError:
+            # How grpc.aio says that a call was over before it was read.
+            return grpc.StatusCode.CANCELLED, ""
         return grpc.StatusCode.OK, ""
+
+    def _patience(self, name):
+        """Some hang up at once, but not on what accepts work: nobody would know what has become of it."""
+        accepts = name.endswith("/BatchSendNotifications") or methods()[name].output_type.name == "Operation"
+        if not accepts and self.fuzzer.choice(range(10)) == 0:
+            return self.fuzzer.choice((0.0005, 0.002, 0.005, 0.02))
+        return 0.2 if lingers(name) else 60
 
     def _note(self, name, answer):
         """Remember what has been accepted, and ask for it again."""
@@ -94,6 +109,11 @@ class Run:
             self.accepted.add(operation.name)
             self.fuzzer.learn("name", operation.name)
             self.fuzzer.learn("operation", operation.name)
+
+
+def lingers(name):
+    """Whether the method's calls have no end of their own: the caller hangs up."""
+    return name.endswith(LINGERING)
 
 
 def hints_of(harness):
@@ -149,6 +169,16 @@ def memory_of(process):
     return sum(each.memory_info().rss for each in (root, *root.children(recursive=True)))
 
 
+def unforeseen_of(gateways):
+    """What servicers raised that nobody has foreseen: method, type, text and place."""
+    for gateway in gateways:
+        for event in list(gateway.events):
+            if event["event"] == "rpc.failed":
+                raised = event["exception"][-1]
+                place = raised["frames"][-1]
+                yield event["method"], raised["exc_type"], raised["exc_value"][:200], place["filename"], place["lineno"]
+
+
 @pytest.mark.timeout(7_200)
 def test_whatever_is_sent_is_answered_for_what_it_is(closed, callers):
     """No crash, no INTERNAL, no growth of memory, and nothing is stored that was not accepted."""
@@ -170,9 +200,10 @@ def test_whatever_is_sent_is_answered_for_what_it_is(closed, callers):
     }
     print(dict(run.codes), {service: f"{size / MIB:+.0f} MiB" for service, size in grown.items()})
     print(f"{len(run.accepted)} operations accepted, {len(kept)} stored, {len(run.faults)} faults")
-    assert run.faults[:20] == []
+    unforeseen = Counter(unforeseen_of(gateways.values()))
+    assert (unforeseen, run.faults[:20]) == (Counter(), [])
     assert {service: gateway.pid for service, gateway in gateways.items() if gateway.running} == pids
     assert kept <= run.accepted
     assert {service: size for service, size in grown.items() if size > GROWTH_BYTES} == {}
-    assert len(run.codes) > 3
-    assert run.accepted
+    assert len(run.codes) > 3 or ONLY
+    assert run.accepted or ONLY

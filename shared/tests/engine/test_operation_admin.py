@@ -217,6 +217,9 @@ async def test_statistics_of_too_many_are_refused(servicer, archivist, work, mon
         ({"start_time": Timestamp(seconds=0), "end_time": Timestamp(seconds=86_460)}, "step"),
         ({"start_time": Timestamp(seconds=-60), "end_time": Timestamp(seconds=0)}, "start_time"),
         ({"filter": "colour = red"}, "filter"),
+        ({"end_time": Timestamp(seconds=2**63 - 1)}, "end_time"),
+        ({"start_time": Timestamp(nanos=-1)}, "start_time"),
+        ({"step": Duration(seconds=60 * 2**57)}, "step"),
     ],
 )
 async def test_bounds_of_statistics(servicer, options, field):

@@ -286,6 +286,14 @@ async def test_how_long_a_wait_may_last(asked, remaining, seconds):
     assert wait_seconds(request, remaining) == pytest.approx(seconds)
 
 
+@pytest.mark.parametrize("asked", [Duration(seconds=2**63 - 1), Duration(seconds=-(2**63))])
+async def test_a_timeout_that_is_no_duration_is_named(asked):
+    """The client's error, not ours."""
+    with pytest.raises(InvalidArgument) as refused:
+        wait_seconds(operations_pb2.WaitOperationRequest(timeout=asked), None)
+    assert [violation.field for violation in refused.value.violations] == ["timeout"]
+
+
 async def test_cancelling_twice_is_cancelling_once(servicer, work, operations):
     """Ended operations stay as they are, and that is no error."""
     (operation_id,) = work.accept()

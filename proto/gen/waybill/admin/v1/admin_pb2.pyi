@@ -874,7 +874,9 @@ class GetOperationStatsRequest(_message.Message):
 
     @_builtins.property
     def step(self) -> _duration_pb2.Duration:
-        """A whole number of minutes, at most 1,440 steps between start_time and end_time. Absent: one minute."""
+        """A whole number of minutes, at most 366 days, and at most 1,440 steps between start_time and end_time. Absent: one
+        minute.
+        """
 
     def __init__(
         self,
