@@ -71,8 +71,9 @@ class Run:
             request = self.fuzzer.request(method.input_type)
             seconds = self._patience(name)
             code, told = await self._call(channels[gateway], name, request, seconds)
-            self.codes[code.name] += 1
-            if code in FAULTS and CLIENTS_OWN not in told and not (code in HURRIED and seconds < 1):
+            hurried = seconds < 1 and (code in HURRIED or CLIENTS_OWN in told)
+            self.codes["hung up" if hurried else code.name] += 1
+            if code in FAULTS and not hurried:
                 self.faults.append((gateway, name, code.name, told, request.hex()[:4_000]))
 
     async def _call(self, channel, name, request, seconds):
