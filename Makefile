@@ -41,6 +41,11 @@ test-all: test  ## the same and what is thorough; missing infrastructure is a fa
 chaos: setup  ## the long fault-injection suite; WAYBILL_CHAOS_SEED=... repeats a run
 	$(PYTEST) -n $(JOBS) --dist loadgroup --timeout 900 -m chaos $(PYTEST_ARGS) tests/chaos tests/dashboard tests/e2e
 
+.PHONY: fuzz
+fuzz: export WAYBILL_FUZZ_INPUTS ?= 100000
+fuzz: setup  ## 100,000 requests that nobody should send, to every method; WAYBILL_FUZZ_SEED=... repeats a run
+	$(PYTEST) -s $(PYTEST_ARGS) tests/security/test_fuzz.py
+
 .PHONY: test-sentinel
 test-sentinel: export WAYBILL_TEST_SENTINEL = 1
 test-sentinel: setup  ## the e2e suite on a store behind Sentinels, with a failover in each test
@@ -111,9 +116,20 @@ migration: setup  ## write the revision that a service's changed tables need: SE
 proto: setup  ## generate proto/gen from the contracts
 	$(BIN)/python proto/generate.py
 
+.PHONY: kubernetes
+kubernetes: setup  ## render deploy/kubernetes from its template and each service's values
+	$(BIN)/python tools/kubernetes.py
+
 .PHONY: lock
 lock: setup  ## compile requirements.lock again; LOCK_ARGS=--upgrade moves the pins
 	$(BIN)/python tools/lock.py $(LOCK_ARGS)
+
+##@ Release
+
+# RELEASE_ARGS=--checked where CI has passed this very commit.
+.PHONY: release
+release: setup  ## check, build and tag one service alone: SERVICE=metrics VERSION=1.2.3
+	@$(BIN)/python tools/release.py "$(SERVICE)" "$(VERSION)" $(RELEASE_ARGS)
 
 ##@ Set up
 

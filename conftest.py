@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Generator, Iterable
+from pathlib import Path
 
 import pytest
 
@@ -17,15 +18,34 @@ def _may_make_namespaces() -> bool:
     return subprocess.run([unshare, "--net", "true"], capture_output=True, check=False).returncode == 0
 
 
+# What processes of today are run beside, until a service has been released: a state of main whose scripts and contracts
+# are others. A clone without git's history lacks it.
+OLDER = "0c2998d70a9edd6a71a3f21e7fa6ec59756e4f6a"
+
+
+def _has_history() -> bool:
+    git = shutil.which("git")
+    if git is None:
+        return False
+    asked = [git, "-C", str(Path(__file__).parent), "cat-file", "-e", f"{OLDER}^{{commit}}"]
+    return subprocess.run(asked, capture_output=True, check=False).returncode == 0
+
+
 # What `@pytest.mark.needs(...)` may name: programs, any of which will do, and a variable that
 # gives an address or a path instead.
 NEEDS: dict[str, tuple[tuple[str, ...], str]] = {
     "chromium": (("chromium", "chromium-browser", "google-chrome"), "WAYBILL_TEST_CHROMIUM"),
     "docker": (("docker",), "WAYBILL_TEST_DOCKER"),
+    "go": (("go",), "WAYBILL_TEST_GO"),
     "grpcurl": (("grpcurl",), "WAYBILL_TEST_GRPCURL"),
+    # An older release, as a commit, to run beside the work tree.
+    "history": (("git",) if _has_history() else (), "WAYBILL_TEST_SKEW_REF"),
+    "kustomize": (("kustomize",), "WAYBILL_TEST_KUSTOMIZE"),
+    "openssl": (("openssl",), "WAYBILL_TEST_OPENSSL"),
     # Root on Linux with iproute2: a user without rights finds the program and nothing else.
     "netns": (("ip",) if _may_make_namespaces() else (), "WAYBILL_TEST_NETNS"),
     "jaeger": (("jaeger", "jaeger-all-in-one"), "WAYBILL_TEST_JAEGER"),
+    "node": (("node",), "WAYBILL_TEST_NODE"),
     "otelcol": (("otelcol", "otelcol-contrib"), "WAYBILL_TEST_OTELCOL"),
     "postgres": (("postgres", "pg_ctl"), "WAYBILL_TEST_POSTGRES"),
 }

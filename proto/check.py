@@ -17,7 +17,7 @@ SETTINGS = PROTO / "buf.yaml"
 
 
 def main() -> int:
-    """Run both checks; the second needs a release tag (v1.2.3)."""
+    """Run both checks; the second needs a release of a service, whose tag holds all contracts of its time."""
     with tempfile.TemporaryDirectory() as folder:
         now = _image(PROTO, Path(folder, "now.binpb"))
         failed = _buf("lint", str(now))
@@ -40,7 +40,7 @@ def _buf(command: str, *arguments: str) -> int:
 
 
 def _last_release() -> str | None:
-    command = ["git", "describe", "--tags", "--abbrev=0", "--match", "v[0-9]*"]
+    command = ["git", "describe", "--tags", "--abbrev=0", "--match", "*/v[0-9]*"]
     described = subprocess.run(command, cwd=PROTO.parent, capture_output=True, text=True, check=False)
     return described.stdout.strip() or None
 

@@ -165,6 +165,17 @@ def test_replicated_durability_needs_a_redis_of_its_own():
     assert make_plan({"WAYBILL_DURABILITY": "replicated", "WAYBILL_REDIS_URL": REDIS}, STATE).redis_url == REDIS
 
 
+def test_a_stack_with_tokens_is_asked_with_its_own(tmp_path):
+    """The token of its processes is the command's for readiness, and goes with spans to the stack's own receiver."""
+    (tmp_path / "token").write_text("wbt_x\n")
+    plan = make_plan({"WAYBILL_TOKEN_FILE": str(tmp_path / "token")}, STATE)
+
+    assert plan.access.token == "wbt_x"
+    assert environment_of(plan, REDIS)["OTEL_EXPORTER_OTLP_HEADERS"] == "authorization=Bearer wbt_x"
+    elsewhere = {**plan.environment, "OTEL_EXPORTER_OTLP_ENDPOINT": "http://jaeger:4317"}
+    assert "OTEL_EXPORTER_OTLP_HEADERS" not in environment_of(make_plan(elsewhere, STATE), REDIS)
+
+
 def test_a_stack_with_tls_is_asked_over_tls():
     """What its processes are told of certificates holds for the questions whether they are ready."""
     files = {f"WAYBILL_TLS_{name}_FILE": f"/etc/waybill/{name}.pem" for name in ("CA", "CERT", "KEY")}

@@ -103,7 +103,7 @@ def test_only_what_may_be_sent_twice_is_tried_again():
     (config,) = json.loads(connection.service_config())["methodConfig"]
     named = {f"{each['service']}/{each['method']}" for each in config["name"]}
 
-    assert config["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE"]
+    assert config["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE", "CANCELLED"]
     assert named >= {
         "google.longrunning.Operations/WaitOperation",
         "waybill.events.v1.EventService/Subscribe",

@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import ssl
+import urllib.error
 import urllib.request
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from chassis.exposition import Exposition, counted, family_of, write_target
 from chassis.instruments import MOST_SERIES, SECONDS, Counts, Durations
 from chassis.settings import WaybillSettings
 from chassis.settling import _Pending, count
+from chassis.testing.callers import Callers
 from prometheus_client.parser import text_string_to_metric_families
 from redis.exceptions import ConnectionError as RedisConnectionError
 from waybill.operations.v1 import operations_pb2 as ops
@@ -221,3 +223,26 @@ def test_a_process_has_one_endpoint():
     assert expositions.exposition() is first
     expositions.shutdown()
     expositions.shutdown()
+
+
+def test_with_tokens_whoever_scrapes_shows_one_that_may_read(tmp_path):
+    """A viewer's or a service's; without one there is nothing to see."""
+    callers = Callers.written(tmp_path / "tokens.json")
+    endpoint = Exposition("sample", "worker", "1.2")
+    endpoint.start(
+        WaybillSettings(metrics_listen="127.0.0.1:0", state_dir=tmp_path, tokens_file=callers.path, routes={})
+    )
+    (target,) = (tmp_path / "scrape").glob("*.json")
+    address = json.loads(target.read_text())[0]["targets"][0]
+
+    seen = {}
+    for name in ("viewer", "service", "submitter", "nobody", "stranger"):
+        request = urllib.request.Request(f"http://{address}/metrics", headers=dict(callers.metadata(name)))
+        try:
+            with urllib.request.urlopen(request, timeout=20) as answer:
+                seen[name] = answer.status
+        except urllib.error.HTTPError as error:
+            seen[name] = error.code
+    endpoint.stop()
+
+    assert seen == {"viewer": 200, "service": 200, "submitter": 403, "nobody": 401, "stranger": 401}

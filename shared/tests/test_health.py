@@ -5,9 +5,11 @@ import contextlib
 import grpc
 import pytest
 import redis
+from chassis.authority import Authority
 from chassis.embedded import EmbeddedValkey
 from chassis.health import Health, serve_alone
 from chassis.settings import WaybillSettings
+from chassis.testing.callers import Callers
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("one_loop")]
@@ -116,6 +118,21 @@ async def test_health_shows_that_the_gateway_is_insecure(valkey):
             call = stub.Check(health_pb2.HealthCheckRequest())
             await call
             assert (("waybill-insecure", "1") in tuple(await call.trailing_metadata())) is insecure
+
+
+async def test_health_shows_that_the_tokens_in_force_are_not_those_of_the_file(valkey, tmp_path):
+    """That it is so, and nothing of the file: anybody may ask."""
+    callers = Callers.written(tmp_path / "tokens.json")
+    waybill = WaybillSettings(redis_url=valkey.url, routes={}, tokens_file=callers.path)
+    authority = Authority("depot", waybill)
+    health = Health(waybill, ["depot"], authority)
+    assert health._remarks() == []
+
+    callers.path.write_text("{")
+    authority._file.look()
+
+    assert health._remarks() == [("waybill-tokens", "stale")]
+    await health.close()
 
 
 async def test_a_service_that_is_not_here_is_not_found(valkey):

@@ -139,13 +139,14 @@ async def test_a_call_reaches_its_owner_and_its_answer_the_client():
     async with pair() as both:
         call = both.stub.GetReport(
             reports_pb2.GetReportRequest(report_id="r1"),
-            metadata=(("authorization", "Bearer t"), ("x-own-bin", b"\x00\x01")),
+            metadata=(("authorization", "Bearer t"), ("x-own", "t"), ("x-own-bin", b"\x00\x01")),
         )
 
         assert (await call).report_id == "r1"
         assert ("waybill-early", "1") in tuple(await call.initial_metadata())
         assert {("waybill-late", "2"), ("bytes-bin", b"\x00\xff")} <= set(await call.trailing_metadata())
-    assert both.reports.metadata["authorization"] == "Bearer t"
+    assert both.reports.metadata["x-own"] == "t"
+    assert "authorization" not in both.reports.metadata
     assert both.reports.metadata["x-own-bin"] == b"\x00\x01"
     assert both.reports.metadata["waybill-forwarded"] == "notify"
 

@@ -234,6 +234,38 @@ async def test_a_subscription_ends_when_the_gateway_drains():
     assert details(raised.value).reason == "DRAINING"
 
 
+class LateCaller:
+    """A server at which somebody arrives after the gateway has begun to drain, before the door is closed."""
+
+    def __init__(self, server, arrive):
+        self._server, self._arrive = server, arrive
+
+    async def stop(self, grace):
+        await self._arrive()
+        await self._server.stop(grace)
+
+
+async def test_a_subscription_that_begins_during_a_drain_is_ended_too():
+    """It is told DRAINING at once, and neither holds the drain up nor is cut off at the end of the grace time."""
+    streams = []
+
+    async def arrive():
+        streams.append(stack.events.Subscribe(events_pb2.SubscribeRequest()))
+        assert (await streams[0].read()).cursor == "1"
+
+    async with serving() as stack:
+        server = stack.server._server
+        stack.server._server = LateCaller(server, arrive)
+
+        await asyncio.wait_for(stack.server.stop(30), 10)
+
+        stack.server._server = server
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await streams[0].read()
+
+    assert details(raised.value).reason == "DRAINING"
+
+
 async def test_a_subscription_ends_at_its_callers_deadline():
     """A deadline that a client sets on a stream is its own, and no outage of ours."""
     async with serving() as stack:

@@ -178,6 +178,75 @@ def test_tls_needs_all_its_files(tmp_path):
     assert sorted(found) == ["WAYBILL_TLS_CA_FILE", "WAYBILL_TLS_KEY_FILE"]
 
 
+@pytest.fixture
+def pem(tmp_path):
+    """Variables of TLS, with files that exist."""
+    path = tmp_path / "some.pem"
+    path.write_text("-")
+    return {f"WAYBILL_TLS_{name}_FILE": str(path) for name in ("CERT", "KEY", "CA")}
+
+
+def test_tls_with_certificates_or_tokens_opens_a_listener(environment, pem, tmp_path):
+    """Either says who calls."""
+    for name, value in {**pem, "DEPOT_LISTEN": "0.0.0.0:1"}.items():
+        environment.setenv(name, value)
+    assert load(DepotSettings).waybill.client_certificates
+
+    tokens = tmp_path / "tokens.json"
+    tokens.write_text('{"tokens": []}')
+    environment.setenv("WAYBILL_TOKENS_FILE", str(tokens))
+    assert not load(DepotSettings).waybill.client_certificates
+
+    environment.setenv("WAYBILL_TLS_CLIENT_CERTIFICATES", "required")
+    assert load(DepotSettings).waybill.client_certificates
+
+
+def test_tokens_without_tls_open_no_listener(tmp_path):
+    """They would cross the network in the open."""
+    tokens = tmp_path / "tokens.json"
+    tokens.write_text("{}")
+
+    found = problems(DEPOT_LISTEN="0.0.0.0:1", WAYBILL_TOKENS_FILE=str(tokens))
+
+    assert "WAYBILL_TLS_CERT_FILE" in found["DEPOT_LISTEN"]
+
+
+def test_tls_that_asks_nobody_who_calls_is_refused(pem):
+    """Encryption alone keeps nobody out."""
+    found = problems(**pem, WAYBILL_TLS_CLIENT_CERTIFICATES="none", DEPOT_LISTEN="0.0.0.0:1")
+
+    assert set(found) == {"WAYBILL_TLS_CLIENT_CERTIFICATES", "DEPOT_LISTEN"}
+    assert "WAYBILL_TOKENS_FILE" in found["DEPOT_LISTEN"]
+
+
+@pytest.mark.parametrize(
+    "text", ["{", '{"tokens": 1}', '{"tokens": [{"name": "a", "roles": ["root"], "sha256": "s3"}]}']
+)
+def test_a_file_of_tokens_that_cannot_be_read_is_refused_at_the_start(tmp_path, text):
+    """And so is one that is not there; nothing of it is quoted."""
+    tokens = tmp_path / "tokens.json"
+    assert "WAYBILL_TOKENS_FILE" in problems(WAYBILL_TOKENS_FILE=str(tokens))
+    tokens.write_text(text)
+
+    problem = problems(WAYBILL_TOKENS_FILE=str(tokens))["WAYBILL_TOKENS_FILE"]
+
+    assert "root" not in problem
+    assert "s3" not in problem
+
+
+def test_a_token_is_not_sent_to_another_machine_in_the_open(environment):
+    """TLS, or the word that it may be."""
+    away = {"WAYBILL_ROUTES": "depot=10.1.2.3:1", "WAYBILL_TOKEN": "hunter2"}
+    problem = problems(**away)["WAYBILL_TOKEN"]
+    assert "without TLS" in problem
+    assert "hunter2" not in problem
+
+    for name, value in {**away, "WAYBILL_INSECURE": "1"}.items():
+        environment.setenv(name, value)
+    loaded = load(DepotSettings)
+    assert "hunter2" not in repr(loaded)
+
+
 def test_the_shared_settings_load_alone():
     """Programs that are no service read what all share."""
     assert load(WaybillSettings).lease_seconds == 15.0

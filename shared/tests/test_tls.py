@@ -10,8 +10,11 @@ from pathlib import Path
 import grpc
 import pytest
 from chassis.call import current_call
+from chassis.roles import Role
 from chassis.rpc_server import RpcServer
 from chassis.settings import WaybillSettings
+from chassis.statuses import reason_of, rpc_status
+from chassis.testing.callers import Callers
 from waybill.reports.v1 import reports_pb2, reports_pb2_grpc
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("one_loop")]
@@ -24,9 +27,10 @@ class Reports(reports_pb2_grpc.ReportsServiceServicer):
         return reports_pb2.Report(title=current_call.get().principal)
 
 
-def secured(service, **routes):
+def secured(service, tokens_file=None, **routes):
     return WaybillSettings(
         routes=routes,
+        tokens_file=tokens_file,
         tls_cert_file=FOLDER / f"{service}.pem",
         tls_key_file=FOLDER / f"{service}.key",
         tls_ca_file=FOLDER / "ca.pem",
@@ -84,3 +88,33 @@ async def test_a_client_without_a_certificate_is_not_heard():
         async with grpc.aio.insecure_channel(f"127.0.0.1:{owner}") as channel:
             with pytest.raises(grpc.aio.AioRpcError):
                 await reports_pb2_grpc.ReportsServiceStub(channel).GetReport(reports_pb2.GetReportRequest())
+
+
+async def test_with_tokens_a_client_needs_no_certificate(tmp_path):
+    """TLS encrypts, the token says who calls; a certificate is then not asked for."""
+    callers = Callers.written(tmp_path / "tokens.json")
+    server = RpcServer("reports", secured("reports", callers.path))
+    server.add(reports_pb2_grpc.add_ReportsServiceServicer_to_server, Reports())
+    port = await server.start("127.0.0.1:0")
+
+    assert await principal(port, "", callers.metadata("viewer")) == "viewer"
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await principal(port, "alice")
+    assert reason_of(rpc_status(raised.value)) == "CREDENTIALS_MISSING"
+    await server.stop(0)
+
+
+async def test_tokens_and_certificates_together(tmp_path):
+    """Where both are required, who sends a token is its principal, and who sends none is the certificate's."""
+    callers = Callers.written(tmp_path / "tokens.json", {"alice": [Role.SUBMITTER]})
+    settings = secured("reports", callers.path).model_copy(update={"tls_client_certificates": "required"})
+    server = RpcServer("reports", settings)
+    server.add(reports_pb2_grpc.add_ReportsServiceServicer_to_server, Reports())
+    port = await server.start("127.0.0.1:0")
+
+    assert await principal(port, "alice") == "alice"
+    assert await principal(port, "alice", callers.metadata("viewer")) == "viewer"
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await principal(port, "", callers.metadata("viewer"))
+    assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+    await server.stop(0)

@@ -7,13 +7,15 @@ from datetime import UTC, datetime, timedelta
 import grpc
 import pytest
 from google.protobuf import descriptor_pool, json_format, message_factory
+from google.protobuf.unknown_fields import UnknownFieldSet
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from waybill.metrics.v1 import metrics_pb2
+from waybill.reports.v1 import reports_pb2
 
 from conftest import infrastructure
-from tests import notices, samples
-from tests.refusals import DETAILS
-from tests.stack import NAMES
+from tests import documents, notices, samples
+from tests.refusals import DETAILS, refused
+from tests.stack import NAMES, unique, unpacked
 
 PUBLIC = {
     "externalscaler.ExternalScaler",
@@ -45,6 +47,8 @@ HARMLESS = {
     "waybill.notify.v1.NotifyService/ListTemplates": {},
     "waybill.reports.v1.ReportsService/ListReports": {},
 }
+#: Field 1999, a varint, as a contract of the future may have it.
+NEW_FIELD = b"\xf8\x7c\x01"
 REPORT = {"templateId": "standard", "title": "Reflected", "sections": [{"text": {"text": "All is well."}}]}
 
 
@@ -248,3 +252,18 @@ def test_a_stock_collector_sends_this_machines_metrics(stack, through, scraper, 
 
 def series_of(stack, metric):
     return stack.metrics().ListSeries(metrics_pb2.ListSeriesRequest(metric_prefix=metric)).series
+
+
+def test_a_field_that_nobody_here_knows_goes_through(stack):
+    """A newer client's field is kept in the operation's payload, and is part of what makes a request the same."""
+    newer = documents.of_text(request_id=unique("newer"))
+    with_field = reports_pb2.RenderReportRequest.FromString(newer.SerializeToString() + NEW_FIELD)
+    stub = stack.reports()
+
+    first, second = stub.RenderReport(with_field), stub.RenderReport(with_field)
+    assert first.name == second.name
+    assert refused(stub.RenderReport, newer).reason == "REQUEST_ID_REUSED"
+    operation, kept = stack.finished(first)
+    assert operation.HasField("response")
+    payload = unpacked(kept.request, reports_pb2.RenderReportRequest)
+    assert [field.field_number for field in UnknownFieldSet(payload)] == [1999]

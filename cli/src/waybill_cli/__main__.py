@@ -12,7 +12,7 @@ from chassis.settings import SettingsError
 from chassis.sizing import Policy
 
 from waybill_cli import settings, up
-from waybill_cli.commands import dead_letters, operations, queues, top, trace, watch, workers
+from waybill_cli.commands import dead_letters, operations, queues, tokens, top, trace, watch, workers
 from waybill_cli.completion import completion
 from waybill_cli.demo import command as demo
 from waybill_cli.demo.site import new_folder
@@ -129,6 +129,7 @@ for _command in (
     workers.workers,
     dead_letters.dead_letters,
     trace.trace,
+    tokens.tokens,
     completion,
 ):
     main.add_command(_command)

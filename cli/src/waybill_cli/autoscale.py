@@ -41,7 +41,7 @@ async def autoscale(stack: Stack, view: StackView, policy: Policy) -> None:
 
 async def _scale(stack: Stack, service: str, view: StackView, policy: Policy) -> None:
     memory = Memory()
-    async with open_channel(stack.plan.addresses[service], stack.plan.tls) as channel:
+    async with open_channel(stack.plan.addresses[service], stack.plan.access) as channel:
         while True:
             # Of a gateway that does not answer nothing is known, so nothing is done.
             with suppress(grpc.RpcError):

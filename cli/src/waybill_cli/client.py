@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
@@ -10,19 +11,32 @@ import grpc
 from waybill.traces.v1 import traces_pb2, traces_pb2_grpc
 from waybill_client import CALL_TIMEOUT, Tls, aio
 
-__all__ = ["CALL_TIMEOUT", "Tls", "TraceReceiver", "open_channel"]
+__all__ = ["CALL_TIMEOUT", "OPEN", "Access", "Tls", "TraceReceiver", "open_channel"]
 
 
-def open_channel(address: str, tls: Tls | None = None) -> grpc.aio.Channel:
+@dataclass(frozen=True, slots=True)
+class Access:
+    """By what a listener is reached, and by what it knows the command."""
+
+    tls: Tls | None = None
+    token: str = field(default="", repr=False)
+    # The token may cross a network without TLS.
+    plaintext: bool = False
+
+
+OPEN = Access()
+
+
+def open_channel(address: str, access: Access = OPEN) -> grpc.aio.Channel:
     """For stubs of one's own. Nothing is sent before the first call."""
-    return aio.connect(address, tls=tls).channel
+    return aio.connect(address, tls=access.tls, token=access.token, plaintext=access.plaintext).channel
 
 
 class TraceReceiver:
     """The dashboard's own receiver of recent traces."""
 
-    def __init__(self, address: str, tls: Tls | None = None) -> None:
-        self._client = aio.connect(address, tls=tls)
+    def __init__(self, address: str, access: Access = OPEN) -> None:
+        self._client = aio.connect(address, tls=access.tls, token=access.token, plaintext=access.plaintext)
 
     async def __aenter__(self) -> Self:
         return self

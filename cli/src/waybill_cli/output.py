@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from chassis.redaction import shown
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
@@ -55,11 +56,11 @@ class Output:
 
     def message(self, message: Message) -> None:
         """Any message, as JSON either way: there is nothing shorter to say of an unknown type."""
-        self.json(contracts.to_json(message))
+        self.json(contracts.to_json(shown(message)))
 
     def message_line(self, message: Message) -> None:
         """A message as one line of JSON."""
-        self.json_line(contracts.to_json(message))
+        self.json_line(contracts.to_json(shown(message)))
 
     def table(self, headings: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:
         table = Table(box=None, pad_edge=False, header_style="dim")
@@ -148,7 +149,7 @@ def queue_row(queue: admin_pb2.Queue) -> Sequence[str | Text]:
     )
 
 
-WORKER_HEADINGS = ("worker", "pool", "concurrency", "running", "memory", "up", "heard of", "")
+WORKER_HEADINGS = ("worker", "pool", "concurrency", "running", "memory", "up", "heard of", "version", "contract", "")
 
 
 def worker_row(worker: admin_pb2.Worker, now: datetime) -> Sequence[str | Text]:
@@ -161,6 +162,8 @@ def worker_row(worker: admin_pb2.Worker, now: datetime) -> Sequence[str | Text]:
         f"{worker.memory_bytes / (1 << 20):.0f} MiB",
         age_text(worker.start_time, now),
         age_text(worker.heartbeat_time, now),
+        worker.version,
+        Text(worker.contract_hash or "-", style="yellow" if worker.contract_differs else ""),
         Text("draining", style="yellow") if worker.draining else "",
     )
 
@@ -198,7 +201,7 @@ def stats_row(stats: admin_pb2.OperationStats) -> Sequence[str | Text]:
 
 def answers_as_json(messages: Iterable[Message], key: str) -> dict[str, Any]:
     """`{key: [...]}` with every message as protobuf JSON."""
-    return {key: [contracts.to_json(message) for message in messages]}
+    return {key: [contracts.to_json(shown(message)) for message in messages]}
 
 
 def age_text(since: Timestamp, now: datetime) -> str:

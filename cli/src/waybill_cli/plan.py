@@ -12,8 +12,8 @@ from pathlib import Path
 from chassis.settings import host_and_port, split_pairs
 from chassis.sizing import Policy
 
-from waybill_cli import readiness
-from waybill_cli.client import Tls
+from waybill_cli import readiness, settings
+from waybill_cli.client import Access, Tls
 from waybill_cli.installed import listeners, services
 from waybill_cli.processes import ProcessSpec, Stage
 
@@ -44,6 +44,11 @@ class Plan:
         """How the stack's own listeners are reached; whether the files are right is each process' own check."""
         ca, cert, key = (self.environment.get(f"WAYBILL_TLS_{name}_FILE", "") for name in ("CA", "CERT", "KEY"))
         return Tls(Path(ca), Path(cert), Path(key)) if ca and cert and key else None
+
+    @property
+    def access(self) -> Access:
+        """As one of the stack's own processes: with WAYBILL_TOKEN or WAYBILL_TOKEN_FILE."""
+        return Access(self.tls, settings.token(self.environment), settings.is_insecure(self.environment))
 
     @property
     def gateway(self) -> str:
@@ -130,7 +135,7 @@ def worker_of(plan: Plan, redis_url: str, service: str, number: int) -> ProcessS
 def _of_services(plan: Plan, environment: Mapping[str, str]) -> Iterator[ProcessSpec]:
     for service in plan.services:
         gateway = plan.addresses[service]
-        serves = readiness.gateway_serves(gateway, plan.tls)
+        serves = readiness.gateway_serves(gateway, plan.access)
         yield replace(_spec(environment, service, "gateway", Stage.GATEWAY, serves), address=gateway)
         for role in _worker_names(plan):
             yield _worker(plan, environment, service, role)
@@ -140,7 +145,7 @@ def _of_services(plan: Plan, environment: Mapping[str, str]) -> Iterator[Process
 
 
 def _worker(plan: Plan, environment: Mapping[str, str], service: str, role: str) -> ProcessSpec:
-    listed = readiness.worker_is_listed(plan.addresses[service], plan.tls)
+    listed = readiness.worker_is_listed(plan.addresses[service], plan.access)
     return _spec(environment, service, role, Stage.WORKER, listed)
 
 
@@ -154,11 +159,11 @@ def _of_dashboard(plan: Plan, environment: Mapping[str, str]) -> Iterator[Proces
         if address := plan.addresses.get(name):
             command = (sys.executable, "-m", "dashboard_service", role)
             yield ProcessSpec(
-                f"dashboard {role}", command, environment, Stage.DASHBOARD, check(address, plan.tls), address=address
+                f"dashboard {role}", command, environment, Stage.DASHBOARD, check(address, plan.access), address=address
             )
 
 
-_DASHBOARD_PROCESSES: tuple[tuple[str, str, Callable[[str, Tls | None], readiness.Check]], ...] = (
+_DASHBOARD_PROCESSES: tuple[tuple[str, str, Callable[[str, Access], readiness.Check]], ...] = (
     ("dashboard", "web", readiness.accepts_connections),
     ("traces", "traces", readiness.gateway_serves),
 )
@@ -179,9 +184,15 @@ def _traces(plan: Plan) -> dict[str, str]:
     if any(name in plan.environment for name in _OTLP_ENDPOINTS):
         return shown
     exported = {**shown, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
+    if token := plan.access.token:
+        exported["OTEL_EXPORTER_OTLP_HEADERS"] = f"authorization=Bearer {token}"
     if plan.tls is None:
         return {**exported, "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{receiver}"}
-    trusted = {"OTEL_EXPORTER_OTLP_CERTIFICATE": str(plan.tls.ca_file)}
+    trusted = {
+        "OTEL_EXPORTER_OTLP_CERTIFICATE": str(plan.tls.ca_file),
+        "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE": str(plan.tls.cert_file),
+        "OTEL_EXPORTER_OTLP_CLIENT_KEY": str(plan.tls.key_file),
+    }
     return {**exported, **trusted, "OTEL_EXPORTER_OTLP_ENDPOINT": f"https://{receiver}"}
 
 

@@ -10,17 +10,17 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from waybill.admin.v1 import admin_pb2, admin_pb2_grpc
 
-from waybill_cli.client import Tls, open_channel
+from waybill_cli.client import OPEN, Access, open_channel
 
 _CALL_SECONDS = 2.0
 Check = Callable[[int], Awaitable[bool]]
 
 
-def gateway_serves(address: str, tls: Tls | None = None) -> Check:
+def gateway_serves(address: str, access: Access = OPEN) -> Check:
     """The gateway's own grpc.health.v1 says SERVING."""
 
     async def check(_pid: int) -> bool:
-        async with open_channel(address, tls) as channel:
+        async with open_channel(address, access) as channel:
             with suppress(grpc.RpcError):
                 stub = health_pb2_grpc.HealthStub(channel)
                 answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=_CALL_SECONDS)
@@ -30,11 +30,11 @@ def gateway_serves(address: str, tls: Tls | None = None) -> Check:
     return check
 
 
-def worker_is_listed(gateway: str, tls: Tls | None = None) -> Check:
+def worker_is_listed(gateway: str, access: Access = OPEN) -> Check:
     """The service's gateway lists a worker of this pid."""
 
     async def check(pid: int) -> bool:
-        async with open_channel(gateway, tls) as channel:
+        async with open_channel(gateway, access) as channel:
             with suppress(grpc.RpcError):
                 stub = admin_pb2_grpc.WorkerServiceStub(channel)
                 answer = await stub.ListWorkers(admin_pb2.ListWorkersRequest(), timeout=_CALL_SECONDS)
@@ -44,7 +44,7 @@ def worker_is_listed(gateway: str, tls: Tls | None = None) -> Check:
     return check
 
 
-def accepts_connections(address: str, _tls: Tls | None = None) -> Check:
+def accepts_connections(address: str, _access: Access = OPEN) -> Check:
     """Something listens there."""
     host, _, port = address.rpartition(":")
 

@@ -16,6 +16,7 @@ from google.longrunning import operations_pb2
 from google.protobuf.message import Message
 
 from waybill_client import errors, flows
+from waybill_client.bearer import interceptors
 from waybill_client.connection import CALL_TIMEOUT, PATIENCE, Settings, Tls
 from waybill_client.errors import WaybillError
 from waybill_client.flows import Flow, Listing, Outage, Step
@@ -34,9 +35,11 @@ def connect(
     timeout: timedelta = CALL_TIMEOUT,
     patience: timedelta | None = PATIENCE,
     on_outage: Callable[[WaybillError], object] | None = None,
+    token: str = "",
+    plaintext: bool = False,
 ) -> Client:
     """As `waybill_client.connect`: `async with aio.connect("127.0.0.1:50051") as client:`."""
-    return Client(Settings(address, tls, timeout, patience, on_outage))
+    return Client(Settings(address, tls, timeout, patience, on_outage, token, plaintext))
 
 
 class Client:
@@ -46,10 +49,11 @@ class Client:
         self.settings = settings
         self.closed = False
         self.operations = Operations(self)
+        options, bearer = settings.options, interceptors(settings.token)
         self.channel = (
-            grpc.aio.secure_channel(settings.address, settings.tls.credentials(), settings.options)
+            grpc.aio.secure_channel(settings.address, settings.tls.credentials(), options, interceptors=bearer)
             if settings.tls
-            else grpc.aio.insecure_channel(settings.address, settings.options)
+            else grpc.aio.insecure_channel(settings.address, options, interceptors=bearer)
         )
 
     @property

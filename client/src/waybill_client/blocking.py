@@ -13,6 +13,7 @@ from google.longrunning import operations_pb2
 from google.protobuf.message import Message
 
 from waybill_client import errors, flows
+from waybill_client.bearer import intercepted
 from waybill_client.connection import CALL_TIMEOUT, PATIENCE, Settings, Tls
 from waybill_client.errors import WaybillError
 from waybill_client.flows import Flow, Listing, Outage, Step
@@ -32,6 +33,8 @@ def connect(
     timeout: timedelta = CALL_TIMEOUT,
     patience: timedelta | None = PATIENCE,
     on_outage: Callable[[WaybillError], object] | None = None,
+    token: str = "",
+    plaintext: bool = False,
 ) -> Client:
     """A client of the gateway at `host:port`. Nothing is sent before the first call.
 
@@ -41,11 +44,14 @@ def connect(
         timeout: of each call. Waiting and following take as long as they take.
         patience: how long waiting and following go on while the gateway cannot be reached; None: for ever.
         on_outage: told once of each outage, when it begins.
+        token: by which the gateway knows this client; empty: none, or the certificate of `tls` alone.
+        plaintext: the token may cross a network without TLS.
 
     Raises:
         OSError: a file of `tls` cannot be read.
+        ValueError: the token would cross a network without TLS.
     """
-    return Client(Settings(address, tls, timeout, patience, on_outage))
+    return Client(Settings(address, tls, timeout, patience, on_outage, token, plaintext))
 
 
 class Client:
@@ -55,11 +61,12 @@ class Client:
         self.settings = settings
         self.closed = False
         self.operations = Operations(self)
-        self.channel = (
+        channel = (
             grpc.secure_channel(settings.address, settings.tls.credentials(), settings.options)
             if settings.tls
             else grpc.insecure_channel(settings.address, settings.options)
         )
+        self.channel = intercepted(channel, settings.token)
 
     @property
     def address(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
@@ -15,6 +15,7 @@ import grpc
 from google.protobuf.descriptor import MethodDescriptor
 
 from waybill_client import contracts
+from waybill_client.bearer import crosses_a_network
 from waybill_client.errors import WaybillError
 
 CALL_TIMEOUT = timedelta(seconds=10)
@@ -28,7 +29,8 @@ _RETRY = {
     "initialBackoff": "0.1s",
     "maxBackoff": "1s",
     "backoffMultiplier": 2,
-    "retryableStatusCodes": ["UNAVAILABLE"],
+    # CANCELLED, without a word: a call that reached a gRPC server in the instant of its shutdown and did not begin.
+    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
 }
 # A gateway that comes back is found within two seconds; one that vanished without a word is noticed within forty.
 _OPTIONS: tuple[tuple[str, int], ...] = (
@@ -75,6 +77,11 @@ class Settings:
         timeout: of each call; waiting and following take as long as they take.
         patience: how long waiting and following go on while the gateway cannot be reached; None: for ever.
         on_outage: told once of each outage, when it begins.
+        token: sent with every call; empty: none.
+        plaintext: the token may cross a network without TLS.
+
+    Raises:
+        ValueError: the token would cross a network without TLS.
     """
 
     address: str
@@ -82,6 +89,12 @@ class Settings:
     timeout: timedelta = CALL_TIMEOUT
     patience: timedelta | None = PATIENCE
     on_outage: Callable[[WaybillError], object] | None = None
+    token: str = field(default="", repr=False)
+    plaintext: bool = False
+
+    def __post_init__(self) -> None:
+        if self.token and self.tls is None and not self.plaintext and crosses_a_network(self.address):
+            raise ValueError(f"a token is not sent to {self.address} without TLS")
 
     @property
     def options(self) -> list[tuple[str, Any]]:
@@ -92,7 +105,7 @@ class Settings:
 
 @cache
 def service_config() -> str:
-    """UNAVAILABLE is tried again, four times in all, for methods that read, repeat harmlessly, or have a request_id."""
+    """The retry policy: four tries for methods that read, repeat harmlessly, or have a request_id."""
     own = (
         {"service": method.containing_service.full_name, "method": method.name}
         for method in _methods()

@@ -181,6 +181,20 @@ def test_a_queue_says_what_is_parked_in_it(browser, reports):
     assert "parked</span>" not in browser.get("/queues").text
 
 
+def test_workers_show_their_version_and_a_contract_that_is_not_the_gateways(browser, reports):
+    """The hash of each, and a tag at the one that was built with another contract."""
+    for number, differs in ((1, False), (2, True)):
+        name = f"reports@build-{number}:{number}"
+        reports.workers[name] = admin_pb2.Worker(
+            name=name, version=f"1.0.{number}", contract_hash=f"c0ffee00000{number}", contract_differs=differs
+        )
+
+    page = browser.get("/workers").text
+
+    assert all(shown in page for shown in ("1.0.1", "1.0.2", "c0ffee000001", "c0ffee000002"))
+    assert page.count(">other contract<") == 1
+
+
 def test_workers_are_drained(browser, reports):
     """The button reaches the service, and the page says what the worker does."""
     name = "reports@host:1"

@@ -47,14 +47,30 @@ def test_every_bad_variable_is_reported_at_once(environment):
 
 
 @pytest.mark.parametrize("variable", ["DASHBOARD_LISTEN", "DASHBOARD_TRACES_LISTEN"])
-def test_a_listener_beyond_loopback_is_refused_without_insecure(environment, variable):
-    """The dashboard asks nobody who they are, so it is closed by default, with TLS as without."""
+def test_a_listener_beyond_loopback_is_refused_without_tls_and_authentication(environment, variable):
+    """It is said what to set."""
     environment(**{variable: "0.0.0.0:9999"})
 
     with pytest.raises(SettingsError) as refused:
         settings.read()
 
-    assert "WAYBILL_INSECURE=1" in refused.value.problems[variable]
+    assert set(refused.value.problems) == {variable}
+    for named in ("WAYBILL_TLS_CERT_FILE", "WAYBILL_TOKENS_FILE", "WAYBILL_INSECURE=1"):
+        assert named in refused.value.problems[variable]
+
+
+def test_tls_and_tokens_open_both_listeners(environment, tmp_path):
+    """TLS alone does not: a browser shows no certificate unless it is asked for one."""
+    (tmp_path / "some.pem").write_text("-")
+    (tmp_path / "tokens.json").write_text("{}")
+    files = {f"WAYBILL_TLS_{name}_FILE": str(tmp_path / "some.pem") for name in ("CERT", "KEY", "CA")}
+    environment(DASHBOARD_LISTEN="0.0.0.0:1", DASHBOARD_TRACES_LISTEN="0.0.0.0:2", **files)
+    with pytest.raises(SettingsError) as refused:
+        settings.read()
+    assert set(refused.value.problems) == {"DASHBOARD_LISTEN"}
+
+    environment(WAYBILL_TOKENS_FILE=str(tmp_path / "tokens.json"))
+    assert settings.read().listen == "0.0.0.0:1"
 
 
 def test_insecure_opens_it(environment):

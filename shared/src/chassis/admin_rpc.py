@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Mapping
 from datetime import timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from grpc import aio
@@ -14,6 +15,7 @@ from waybill.admin.v1 import admin_pb2, admin_pb2_grpc
 from waybill.operations.v1 import operations_pb2 as ops
 
 from chassis import store_calls
+from chassis.contract import contract_hash, version_of
 from chassis.descriptions import timestamp
 from chassis.errors import FailedPrecondition, FieldViolation, InvalidArgument, NotFound, Unavailable
 from chassis.queue_facts import QueueFacts, queue_facts
@@ -114,7 +116,11 @@ class WorkerServicer(admin_pb2_grpc.WorkerServiceServicer):
     async def ListWorkers(
         self, request: admin_pb2.ListWorkersRequest, context: aio.ServicerContext[Any, Any]
     ) -> admin_pb2.ListWorkersResponse:
-        return admin_pb2.ListWorkersResponse(workers=await living_workers(self._store))
+        return admin_pb2.ListWorkersResponse(
+            workers=[self._compared(worker) for worker in await living_workers(self._store)],
+            gateway_version=version_of(self._app.service),
+            gateway_contract_hash=self._contract,
+        )
 
     async def SetConcurrency(
         self, request: admin_pb2.SetConcurrencyRequest, context: aio.ServicerContext[Any, Any]
@@ -162,6 +168,14 @@ class WorkerServicer(admin_pb2_grpc.WorkerServiceServicer):
             ) from error
         return [answer for named in answers or () for answer in named.values()]
 
+    @cached_property
+    def _contract(self) -> str:
+        return contract_hash(self._app)
+
+    def _compared(self, worker: admin_pb2.Worker) -> admin_pb2.Worker:
+        worker.contract_differs = worker.contract_hash != self._contract
+        return worker
+
     async def _one(self, name: str) -> admin_pb2.Worker:
         if not name:
             raise InvalidArgument([FieldViolation("worker", "is required")])
@@ -199,6 +213,7 @@ def describe_worker(name: str, facts: Mapping[str, Any]) -> admin_pb2.Worker:
         heartbeat_time=timestamp(facts["heartbeat_us"]),
         draining=facts["draining"],
         tasks=facts["tasks"],
+        contract_hash=facts.get("contract", ""),
     )
 
 

@@ -23,6 +23,7 @@ from chassis.deliveries import WorkItem
 from chassis.descriptions import operation_name
 from chassis.errors import Cancelled, DeadlineExceeded, PermanentError
 from chassis.logging import bound, get_logger
+from chassis.redaction import guard, guarding, scrub, scrub_status
 from chassis.retries import Failure, Retry, decide
 from chassis.statuses import reason_of, task_failure
 from chassis.store_calls import AttemptError, Begun, Call, Gone, Settlement
@@ -104,7 +105,7 @@ class Attempt:
         if (percent, message) == self._reported or (same_percent and since < PROGRESS_INTERVAL_SECONDS):
             return self.check()
         self._raise_if_over()
-        report = store_calls.progress(self.operation_id, self.token, percent, message[:MAX_ERROR_MESSAGE])
+        report = store_calls.progress(self.operation_id, self.token, percent, scrub(message)[:MAX_ERROR_MESSAGE])
         if self._asks(report):
             self._reported = (percent, message)
         return self._raise_if_over()
@@ -248,9 +249,16 @@ def _answered(app: ServiceApp, call: Call[Begun | Gone]) -> Begun | Gone | None:
 
 
 def conclude(task: OperationTask, attempt: Attempt, record: store_pb2.OperationRecord) -> Settlement:
-    """Run the task and say how the attempt ended."""
+    """Run the task and say how the attempt ended, without what its payload's contract marks as sensitive."""
+    with guarding():
+        return _concluded(task, attempt, record)
+
+
+def _concluded(task: OperationTask, attempt: Attempt, record: store_pb2.OperationRecord) -> Settlement:
     try:
-        answer = task.run(attempt, payload_of(task, record))
+        payload = payload_of(task, record)
+        guard(payload)
+        answer = task.run(attempt, payload)
         attempt.app.publish_owed(attempt.operation_id)
         return success(attempt, answer)
     except Cancelled as error:
@@ -308,6 +316,7 @@ class AttemptFacts(Protocol):
 def failure(task: OperationTask, attempt: AttemptFacts, error: BaseException) -> Settlement:
     """Another attempt, or the end: `retries.decide` on what the error says of itself."""
     known = task_failure(error, task.service_app.service)
+    scrub_status(known.status)
     transient = known.transient or isinstance(error, DeadlineExceeded)
     facts = Failure(transient, reason_of(known.status), known.retry_after)
     decision = decide(attempt.number, attempt.max_attempts, task.policy, facts)

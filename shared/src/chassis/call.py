@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+from chassis.roles import Role
 from chassis.telemetry import SpanContext
 
 
@@ -19,11 +20,13 @@ class Call:
     context: SpanContext
     #: Empty when the client sent no trace context.
     parent_span_id: bytes
-    principal: str
     #: On the running loop's clock.
     deadline: float
     #: The accepted operation's record carries the SERVER span: the engine projects it, the edge does not emit it.
     projected: bool = False
+    #: Who calls; empty where the gateway asks nobody, and for what anybody may call.
+    principal: str = ""
+    roles: frozenset[Role] = frozenset()
 
 
 current_call: ContextVar[Call | None] = ContextVar("current_call", default=None)

@@ -7,11 +7,15 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import grpc
 
 from chassis import telemetry
+from chassis.authority import speaking_for
+from chassis.bearer import Bearer
+from chassis.credentials import Principal
 from chassis.rpc_spans import DEFAULT_DEADLINE_SECONDS, TRACE_KEY, rpc_span
 from chassis.settings import WaybillSettings, load
 from chassis.telemetry import SpanContext
@@ -29,6 +33,8 @@ OPTIONS: Final = (
 )
 
 Details: TypeAlias = Any
+# The metadata that authenticates this process to one target.
+Shown: TypeAlias = Callable[[], Sequence[tuple[str, str]]]
 
 
 def channel_to(service: str) -> grpc.Channel:
@@ -47,11 +53,16 @@ def _channels(_pid: int) -> Channels:
     return Channels(load(WaybillSettings))
 
 
+#: For whom the calls of this context are made, where that is not this process itself.
+spoken_for: ContextVar[Principal | None] = ContextVar("spoken_for", default=None)
+
+
 class Channels:
     """The channels of one process."""
 
     def __init__(self, waybill: WaybillSettings) -> None:
         self._waybill = waybill
+        self._bearer = Bearer(waybill)
         self._lock = threading.Lock()
         self._blocking: dict[str, grpc.Channel] = {}
         self._asynchronous: dict[tuple[str, int, bool], grpc.aio.Channel] = {}
@@ -59,15 +70,16 @@ class Channels:
     def blocking(self, service: str) -> grpc.Channel:
         with self._lock:
             if service not in self._blocking:
-                target = self.target(service)
-                credentials = self._credentials()
-                channel = (
-                    grpc.secure_channel(target, credentials, OPTIONS)
-                    if credentials
-                    else grpc.insecure_channel(target, OPTIONS)
-                )
-                self._blocking[service] = grpc.intercept_channel(channel, _Outgoing())
+                self._blocking[service] = self.blocking_to(self.target(service))
             return self._blocking[service]
+
+    def blocking_to(self, target: str) -> grpc.Channel:
+        """A channel of the caller's own to `host:port`."""
+        credentials = self._credentials()
+        channel = (
+            grpc.secure_channel(target, credentials, OPTIONS) if credentials else grpc.insecure_channel(target, OPTIONS)
+        )
+        return grpc.intercept_channel(channel, _Outgoing(self._shown_to(target)))
 
     def asynchronous(self, service: str, *, bare: bool = False) -> grpc.aio.Channel:
         """`bare`: without trace and default deadline, for a caller that sets them itself."""
@@ -75,7 +87,7 @@ class Channels:
         if key not in self._asynchronous:
             target = self.target(service)
             credentials = self._credentials()
-            interceptors: Sequence[grpc.aio.ClientInterceptor] = () if bare else (_OutgoingUnary(), _OutgoingStream())
+            interceptors: Sequence[grpc.aio.ClientInterceptor] = () if bare else _asynchronous(self._shown_to(target))
             self._asynchronous[key] = (
                 grpc.aio.secure_channel(target, credentials, OPTIONS, interceptors=interceptors)
                 if credentials
@@ -89,6 +101,13 @@ class Channels:
         if service not in targets:
             raise LookupError(f"WAYBILL_ROUTES has no entry for {service!r}; it has {', '.join(sorted(targets))}")
         return targets[service]
+
+    def bearer(self, service: str) -> Sequence[tuple[str, str]]:
+        """What authenticates this process there, for a caller that sets its metadata itself."""
+        return self._bearer.metadata(self.target(service))
+
+    def _shown_to(self, target: str) -> Shown:
+        return functools.partial(self._bearer.metadata, target)
 
     async def close(self) -> None:
         """Close what this event loop opened."""
@@ -123,8 +142,11 @@ class _Outbound(NamedTuple):
             span = rpc_span(self.method, telemetry.CLIENT, self.context, self.parent_span_id, self.start_us, code)
             telemetry.emit(span)
 
-    def metadata(self, given: Any) -> list[tuple[str, str | bytes]]:
-        kept = [(key, value) for key, value in given or () if key != TRACE_KEY]
+    def metadata(self, given: Any, shown: Shown) -> list[tuple[str, str | bytes]]:
+        speaker = spoken_for.get()
+        kept = [*((key, value) for key, value in given or () if key != TRACE_KEY), *shown()]
+        if speaker is not None:
+            kept += speaking_for(speaker)
         return [*kept, (TRACE_KEY, self.context.traceparent)] if self.context else kept
 
 
@@ -143,7 +165,10 @@ class _Outgoing(
     grpc.StreamUnaryClientInterceptor,
     grpc.StreamStreamClientInterceptor,
 ):
-    """Blocking calls: trace context and CLIENT span; 10 s where a single answer has no deadline."""
+    """Blocking calls: credentials, trace context, CLIENT span; 10 s where a single answer has no deadline."""
+
+    def __init__(self, shown: Shown) -> None:
+        self._shown = shown
 
     def intercept_unary_unary(self, continuation: Any, client_call_details: Details, request: Any) -> Any:
         return self._call(continuation, client_call_details, request, DEFAULT_DEADLINE_SECONDS)
@@ -166,7 +191,7 @@ class _Outgoing(
         sent = _Details(
             details.method,
             seconds if details.timeout is None else details.timeout,
-            outbound.metadata(details.metadata),
+            outbound.metadata(details.metadata, self._shown),
             details.credentials,
             details.wait_for_ready,
             details.compression,
@@ -182,12 +207,15 @@ class _Outgoing(
 class _OutgoingAio:
     """As `_Outgoing`, for asyncio."""
 
+    def __init__(self, shown: Shown) -> None:
+        self._shown = shown
+
     async def _call(self, continuation: Any, details: Details, request: Any, seconds: float | None) -> Any:
         outbound = _Outbound.begin(details.method)
         sent = grpc.aio.ClientCallDetails(
             details.method,
             seconds if details.timeout is None else details.timeout,
-            grpc.aio.Metadata(*outbound.metadata(details.metadata)),
+            grpc.aio.Metadata(*outbound.metadata(details.metadata, self._shown)),
             details.credentials,
             details.wait_for_ready,
         )
@@ -218,3 +246,7 @@ class _OutgoingUnary(_OutgoingAio, grpc.aio.UnaryUnaryClientInterceptor):
 class _OutgoingStream(_OutgoingAio, grpc.aio.UnaryStreamClientInterceptor):
     async def intercept_unary_stream(self, continuation: Any, client_call_details: Details, request: Any) -> Any:
         return await self._call(continuation, client_call_details, request, None)
+
+
+def _asynchronous(shown: Shown) -> Sequence[grpc.aio.ClientInterceptor]:
+    return _OutgoingUnary(shown), _OutgoingStream(shown)

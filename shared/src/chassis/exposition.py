@@ -20,14 +20,18 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from redis.exceptions import RedisError
 
 from chassis import instruments, span_sink
+from chassis.authority import Authority
+from chassis.errors import PermissionDenied, Unauthenticated
 from chassis.instruments import SECONDS, Counts, Durations
 from chassis.logging import get_logger
+from chassis.roles import READERS
 from chassis.settings import WaybillSettings, host_and_port, is_loopback
 
 log = get_logger(__name__)
 
 #: Gives metrics when it is asked. Called on a thread of the endpoint; raises RedisError when the store is out of reach.
 Source = Callable[[], Iterable[Metric]]
+Wsgi = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 
 class Exposition:
@@ -47,6 +51,7 @@ class Exposition:
         """Listen, where it is set. A listener that cannot be opened is logged: work goes on without it.
 
         Without TLS it is open to other machines by the operator's word alone, also in a worker of Celery's command.
+        Where there are tokens, whoever scrapes shows one whose role may read.
         """
         if not waybill.metrics_listen or self._server is not None:
             return
@@ -56,14 +61,17 @@ class Exposition:
             say("metrics.insecure", listen=waybill.metrics_listen, served=waybill.insecure, setting="WAYBILL_INSECURE")
             if not waybill.insecure:
                 return
+        # Filled once it is guarded.
         registry = CollectorRegistry()
-        ProcessCollector(registry=registry)
-        registry.register(self)
         try:
+            guard = _Guard(self._labels["service"], waybill)
             self._server, self._thread = start_http_server(port, host, registry, **_tls(waybill))
-        except OSError as error:
+        except (OSError, ValueError) as error:
             log.error("metrics.cannot_listen", listen=waybill.metrics_listen, error=str(error))  # noqa: TRY400
             return
+        self._server.set_app(guard.around(self._server.get_app()))
+        ProcessCollector(registry=registry)
+        registry.register(self)
         bound = int(self._server.server_port)
         address = f"[{host}]:{bound}" if ":" in host else f"{host}:{bound}"
         if not port:
@@ -143,11 +151,37 @@ def write_target(folder: Path, address: str, labels: dict[str, str]) -> Path:
 
 
 def _tls(waybill: WaybillSettings) -> dict[str, Any]:
-    """With TLS, whoever scrapes shows a certificate of the same authority, as every client does."""
+    """With TLS, whoever scrapes shows a certificate of the same authority where every client does."""
     if not waybill.tls:
         return {}
     files = {"certfile": waybill.tls_cert_file, "keyfile": waybill.tls_key_file, "client_cafile": waybill.tls_ca_file}
-    return {**{name: str(path) for name, path in files.items()}, "client_auth_required": True}
+    return {**{name: str(path) for name, path in files.items()}, "client_auth_required": waybill.client_certificates}
+
+
+class _Guard:
+    """Asks whoever scrapes for a token, where there are tokens and no certificate has been shown."""
+
+    def __init__(self, service: str, waybill: WaybillSettings) -> None:
+        self._asks = waybill.tokens_file is not None and not waybill.client_certificates
+        self._authority = Authority(service, waybill)
+
+    def around(self, app: Wsgi) -> Wsgi:
+        def guarded(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+            try:
+                if self._asks:
+                    self._authority.admit(READERS, {"authorization": environ.get("HTTP_AUTHORIZATION")}, dict)
+            except Unauthenticated as error:
+                return _refused(start_response, "401 Unauthorized", error.message, ("WWW-Authenticate", "Bearer"))
+            except PermissionDenied as error:
+                return _refused(start_response, "403 Forbidden", error.message)
+            return app(environ, start_response)
+
+        return guarded
+
+
+def _refused(start_response: Any, status: str, message: str, *headers: tuple[str, str]) -> list[bytes]:
+    start_response(status, [("Content-Type", "text/plain; charset=utf-8"), *headers])
+    return [message.encode()]
 
 
 _expositions: Final[dict[int, Exposition]] = {}

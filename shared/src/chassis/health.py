@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import grpc
@@ -12,13 +12,17 @@ from redis.exceptions import RedisError
 from redis.maint_notifications import MaintNotificationsConfig
 
 from chassis import durability
+from chassis.authority import Authority
 from chassis.logging import get_logger
 from chassis.redis_asyncio import open_client
 from chassis.settings import WaybillSettings
 
 POLL_SECONDS: Final = 1.0
 ANSWER_SECONDS: Final = 2.0
+#: "1" where WAYBILL_INSECURE is set.
 INSECURE_KEY: Final = "waybill-insecure"
+#: "stale" where the tokens in force are not those of the file, because it cannot be read.
+TOKENS_KEY: Final = "waybill-tokens"
 
 _SERVING: Final = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -27,23 +31,24 @@ log = get_logger()
 
 
 class HealthServicer(health.aio.HealthServicer):  # type: ignore[misc]
-    """Stock health, whose answers say in trailing metadata where WAYBILL_INSECURE is set."""
+    """Stock health, whose answers say in trailing metadata what an operator should know of who may come in."""
 
-    def __init__(self, *, insecure: bool) -> None:
+    def __init__(self, remarks: Callable[[], Sequence[tuple[str, str]]]) -> None:
         super().__init__()
-        self._insecure = insecure
+        self._remarks = remarks
 
     async def Check(self, request: health_pb2.HealthCheckRequest, context: Any) -> health_pb2.HealthCheckResponse:
-        if self._insecure:
-            context.set_trailing_metadata(((INSECURE_KEY, "1"),))
+        if remarks := self._remarks():
+            context.set_trailing_metadata(tuple(remarks))
         return await super().Check(request, context)
 
 
 class Health:
     """Watches Redis and says so for every service of the gateway, and for ""."""
 
-    def __init__(self, waybill: WaybillSettings, services: Iterable[str]) -> None:
-        self.servicer = HealthServicer(insecure=waybill.insecure)
+    def __init__(self, waybill: WaybillSettings, services: Iterable[str], authority: Authority | None = None) -> None:
+        self.servicer = HealthServicer(self._remarks)
+        self._authority = authority
         self._waybill = waybill
         #: What was wrong with the server's configuration when it was last seen.
         self._found: list[str] = []
@@ -88,6 +93,12 @@ class Health:
     async def start(self) -> None:
         """NOT_SERVING until Redis has been seen."""
         await self._say(_NOT_SERVING)
+
+    def _remarks(self) -> list[tuple[str, str]]:
+        """What is wrong with the file of tokens is for the log: anybody may ask for health."""
+        insecure = [(INSECURE_KEY, "1")] if self._waybill.insecure else []
+        stale = [(TOKENS_KEY, "stale")] if self._authority and self._authority.problem else []
+        return insecure + stale
 
     async def _say(self, status: Any) -> None:
         for service in self._services:

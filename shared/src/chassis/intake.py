@@ -29,6 +29,8 @@ log = get_logger(__name__)
 #: Deliveries beyond the pool's own slots are bounded by this much measured work.
 PREFETCH_SECONDS: Final = 0.1
 MAX_PREFETCH: Final = 256
+#: A delivery that no slot has taken for so long goes back.
+WAIT_SECONDS: Final = 1.0
 #: Most deliveries of one fetch: bounds how long it keeps the store to itself.
 MAX_FETCH: Final = 100
 #: How long a worker that ends waits for word from the store before it leaves without.
@@ -48,9 +50,10 @@ class Flow:
         if len(self._finished) > 2 * MAX_PREFETCH:
             del self._finished[:-MAX_PREFETCH]
 
-    def limit(self, slots: int, now: float) -> int:
+    def limit(self, slots: int, now: float, fitting: int = MAX_PREFETCH) -> int:
+        """`fitting`: how many more are likely to fit into `PREFETCH_SECONDS` of all slots."""
         recent = len(self._finished) - bisect_left(self._finished, now - PREFETCH_SECONDS)
-        return slots + min(MAX_PREFETCH, recent)
+        return slots + min(MAX_PREFETCH, recent, fitting)
 
 
 @dataclass(slots=True)
@@ -59,10 +62,13 @@ class Costs:
 
     _seconds: dict[str, float] = field(default_factory=dict)
     _runs: dict[str, int] = field(default_factory=dict)
+    #: Of the last 32 runs or so.
     _mean: float = 0.0
+    _ran: int = 0
 
     def ran(self, task: str, seconds: float) -> None:
-        self._mean += (seconds - self._mean) / 32
+        self._ran = min(32, self._ran + 1)
+        self._mean += (seconds - self._mean) / self._ran
         before = self._seconds.get(task, seconds)
         self._seconds[task] = seconds if seconds > before else before + (seconds - before) / 8
         self._runs[task] = self._runs.get(task, 0) + 1
@@ -71,6 +77,10 @@ class Costs:
         """Of tasks that ran a few times."""
         few = 3
         return {task: timedelta(seconds=s) for task, s in self._seconds.items() if self._runs[task] >= few}
+
+    def within(self, seconds: float) -> int:
+        """How many attempts are likely to run within so many seconds of slots."""
+        return int(seconds / self._mean) if self._mean else MAX_PREFETCH
 
     def fitting(self, budget: timedelta) -> int:
         """How many attempts are likely to fit into the budget; of long ones as many as may be fetched at all."""
@@ -92,6 +102,7 @@ class Held:
     attempt: Attempt | None = None
     #: The pool's child that runs it.
     child: int = 0
+    fetched_at: float = field(default_factory=time.monotonic)
     #: How it ends is decided; what the attempt may still say is not asked for.
     decided: bool = False
     #: Another has the operation; what the attempt says at its end is refused by the store and recorded.
@@ -164,7 +175,7 @@ class Intake:
         if self.draining:
             return 0
         with self._lock:
-            limit = self.flow.limit(self.slots, time.monotonic())
+            limit = self.flow.limit(self.slots, time.monotonic(), self.costs.within(PREFETCH_SECONDS * self.slots))
             room = 0
             if self._at_work < self.slots + (limit - self.slots) // 2:
                 # Short ones that come without having begun would each cost a round trip.
@@ -288,6 +299,15 @@ class Intake:
         """What has not started returns to its place in the queue; what runs stays held until it ends."""
         self._give_back(lambda held: not held.started_at)
 
+    def give_back_waiting(self) -> None:
+        """What was fetched beyond the slots and found them taken for long returns to its place: others may be idle."""
+        with self._lock:
+            free = self.slots - sum(bool(held.started_at) and not held.decided for held in self._held.values())
+        before = time.monotonic() - WAIT_SECONDS
+        # What waits beside a free slot is kept back by a rate limit.
+        if free <= 0:
+            self._give_back(lambda held: not held.started_at and held.fetched_at < before)
+
     def give_back(self, delivery: str) -> None:
         """The pool had taken it, has run nothing of it, and never will."""
         self._give_back(lambda held: held.item.delivery == delivery)
@@ -305,8 +325,9 @@ class Intake:
         self._give_up(unbegun, lost=False)
 
     def renew(self) -> None:
-        """Renew every lease; tell attempts that are cancelled or fenced off."""
+        """Renew every lease; tell attempts that are cancelled or fenced off; give back what waits for a slot."""
         self._release()
+        self.give_back_waiting()
         held = [each for each in self.snapshot() if not each.fenced]
         if not held:
             return

@@ -15,6 +15,7 @@ import structlog
 from structlog.contextvars import bind_contextvars, bound_contextvars, clear_contextvars
 from structlog.typing import EventDict, FilteringBoundLogger, Processor
 
+from chassis.redaction import scrub
 from chassis.telemetry import current_span
 
 __all__ = ["bound", "clear", "configure", "get_logger"]
@@ -92,6 +93,11 @@ def _shared_processors(service: str, process: str) -> list[Processor]:
     ]
 
 
+def _scrubbed(_logger: object, _method: str, line: Any) -> Any:
+    """The whole line, tracebacks included, without what is guarded where it is written."""
+    return scrub(line) if isinstance(line, str) else line
+
+
 def _formatter(shared: list[Processor], form: Literal["json", "console"]) -> logging.Formatter:
     if form == "console":
         rendering: list[Processor] = [structlog.dev.ConsoleRenderer(colors=False)]
@@ -103,5 +109,5 @@ def _formatter(shared: list[Processor], form: Literal["json", "console"]) -> log
         ]
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared,
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering, _scrubbed],
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from google.protobuf.duration_pb2 import Duration
 from grpc import aio
@@ -25,6 +25,7 @@ CANCEL_LIMIT: Final = 10_000
 DEFAULT_SPAN: Final = timedelta(hours=1)
 DEFAULT_STEP: Final = timedelta(minutes=1)
 MAX_STEPS: Final = 1_440
+MAX_STEP: Final = timedelta(days=366)
 _MINUTE_US: Final = 60_000_000
 
 
@@ -90,19 +91,35 @@ def _wanted(request: admin_pb2.CancelOperationsRequest) -> Expression:
 
 def span_of(request: admin_pb2.GetOperationStatsRequest) -> Span:
     """The time that is asked for; raises InvalidArgument with every violation."""
-    end_us = request.end_time.ToMicroseconds() if request.HasField("end_time") else now_us()
-    start_us = end_us - microseconds(DEFAULT_SPAN)
-    if request.HasField("start_time"):
-        start_us = request.start_time.ToMicroseconds()
-    step_us = request.step.ToMicroseconds() if request.HasField("step") else microseconds(DEFAULT_STEP)
     found = Violations()
+    end_us = _microseconds_of(request, "end_time", found, absent=now_us())
+    start_us = _microseconds_of(request, "start_time", found, absent=end_us - microseconds(DEFAULT_SPAN))
+    step_us = _microseconds_of(request, "step", found, absent=microseconds(DEFAULT_STEP))
+    found.raise_if_any()
     found.require(start_us >= 0, "start_time", "is before 1970")
     found.require(start_us < end_us, "start_time", "must be before end_time")
     minutes = found.require(step_us > 0 and step_us % _MINUTE_US == 0, "step", "must be a whole number of minutes")
+    found.require(step_us <= microseconds(MAX_STEP), "step", f"must be at most {MAX_STEP.days} days")
     if minutes and end_us - start_us > MAX_STEPS * step_us:
         found.add("step", f"gives more than {MAX_STEPS:,} steps between start_time and end_time")
     found.raise_if_any()
     return Span(start_us, end_us, step_us)
+
+
+def _microseconds_of(
+    request: admin_pb2.GetOperationStatsRequest,
+    field: Literal["end_time", "start_time", "step"],
+    found: Violations,
+    *,
+    absent: int,
+) -> int:
+    if not request.HasField(field):
+        return absent
+    try:
+        return int(getattr(request, field).ToMicroseconds())
+    except ValueError:
+        found.add(field, "is out of range")
+        return absent
 
 
 def describe_stats(stats: Stats) -> admin_pb2.OperationStats:

@@ -95,7 +95,13 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):
 
 
 def wait_seconds(request: operations_pb2.WaitOperationRequest, remaining: float | None) -> float:
-    """How long to wait: the request's timeout within the caller's deadline; without both, the longest."""
-    asked = request.timeout.ToTimedelta().total_seconds() if request.HasField("timeout") else MAX_WAIT_SECONDS
+    """How long to wait: the request's timeout within the caller's deadline; without both, the longest.
+
+    Raises InvalidArgument for a timeout that is no duration.
+    """
+    try:
+        asked = request.timeout.ToTimedelta().total_seconds() if request.HasField("timeout") else MAX_WAIT_SECONDS
+    except (ValueError, OverflowError):
+        raise InvalidArgument([FieldViolation("timeout", "is out of range")]) from None
     allowed = MAX_WAIT_SECONDS if remaining is None else remaining - ANSWER_MARGIN_SECONDS
     return max(0.0, min(asked, allowed, MAX_WAIT_SECONDS))

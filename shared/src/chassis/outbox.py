@@ -22,6 +22,7 @@ from google.protobuf.message import Message
 
 from chassis.database import insert_ignore
 from chassis.lineages import declare
+from chassis.redaction import shown
 
 _NAMESPACE = uuid.UUID("6f1d2c5e-0f57-5b0c-9d5c-6b7b1f4a2e90")
 
@@ -101,7 +102,8 @@ def owe(  # noqa: PLR0913 - an event's attributes, all named
     event_id = event_id_of(attempt.effect_id, key)
     continued = parent or attempt.traceparent
     packed = any_pb2.Any()
-    packed.Pack(data)
+    # Whoever follows events may read them.
+    packed.Pack(shown(data))
     row = {
         "event_id": event_id,
         "operation_id": attempt.operation_id,

@@ -1,8 +1,14 @@
-"""Payloads as clients see them: fields that the contract marks `debug_redact` are blanked."""
+"""Fields that a contract marks `debug_redact`: blanked in what is shown, taken out of what is said of them.
+
+An error or a log line may quote what it failed on: while a payload with marked texts is worked on, `scrub` knows them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from typing import Any, Final
 
@@ -10,10 +16,15 @@ from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
+from google.rpc import status_pb2
 
 from chassis.errors import Violations
 
 REDACTED: Final = "[redacted]"
+#: A shorter text says nothing of itself, and taking it out would spoil the rest.
+MIN_SCRUBBED: Final = 4
+
+_guarded: ContextVar[frozenset[str]] = ContextVar("guarded", default=frozenset())
 
 
 def redacted(payload: AnyMessage) -> AnyMessage:
@@ -45,6 +56,109 @@ def unredacted(edited: AnyMessage, original: AnyMessage, path: str) -> AnyMessag
     answer = AnyMessage()
     answer.Pack(message)
     return answer
+
+
+def shown(message: Message) -> Message:
+    """A copy for people to look at: marked fields are blanked, also within Any of a type that is known here."""
+    copied = type(message)()
+    copied.CopyFrom(message)
+    _blank_all(copied)
+    return copied
+
+
+def guard(payload: Message) -> None:
+    """From here on, in this context, `scrub` takes the payload's marked texts out."""
+    if is_sensitive(payload.DESCRIPTOR):
+        texts = frozenset(text for text in _marked_texts(payload) if len(text) >= MIN_SCRUBBED)
+        if texts:
+            _guarded.set(_guarded.get() | texts)
+
+
+@contextmanager
+def guarding() -> Iterator[None]:
+    """What is guarded within the block is forgotten after it."""
+    before = _guarded.set(_guarded.get())
+    try:
+        yield
+    finally:
+        _guarded.reset(before)
+
+
+def scrub(text: str) -> str:
+    """The text without what is guarded here, as it is, as Python or JSON quotes it, or one within the other."""
+    for secret in _guarded.get():
+        for form in _forms(secret):
+            text = text.replace(form, REDACTED)
+    return text
+
+
+def _forms(secret: str) -> set[str]:
+    """How it may stand in a text; of letters and digits there is one form."""
+    plain = {secret, repr(secret)[1:-1]}
+    return plain | {json.dumps(each, ensure_ascii=escaped)[1:-1] for each in plain for escaped in (True, False)}
+
+
+def scrub_status(status: status_pb2.Status) -> None:
+    """Take it out of a status, its details included."""
+    if not is_guarding():
+        return
+    status.message = scrub(status.message)
+    for packed in status.details:
+        inner = _known_message(packed)
+        if inner is not None:
+            scrub_texts(inner)
+            packed.Pack(inner)
+
+
+def _known_message(packed: AnyMessage) -> Message | None:
+    try:
+        descriptor = descriptor_pool.Default().FindMessageTypeByName(packed.type_url.rpartition("/")[2])
+    except KeyError:
+        return None
+    return message_factory.GetMessageClass(descriptor).FromString(packed.value)
+
+
+def scrub_texts(message: Message) -> None:
+    """Take it out of every text of the message."""
+    for field, value in message.ListFields():
+        if isinstance(value, str):
+            setattr(message, field.name, scrub(value))
+        elif isinstance(value, Mapping) and not any(isinstance(each, Message) for each in value.values()):
+            for key in value:
+                if isinstance(value[key], str):
+                    value[key] = scrub(value[key])  # type: ignore[index]
+        else:
+            for part in _parts(value) if field.message_type is not None else ():
+                scrub_texts(part)
+
+
+def is_guarding() -> bool:
+    """Whether there is anything to take out."""
+    return bool(_guarded.get())
+
+
+def _blank_all(message: Message) -> None:
+    if isinstance(message, AnyMessage):
+        message.CopyFrom(redacted(message))
+        return
+    marked, _ = _sensitive_fields(message.DESCRIPTOR)
+    for field, value in message.ListFields():
+        if field.number in marked:
+            _blank_field(message, field)
+        elif field.message_type is not None:
+            for part in _parts(value):
+                _blank_all(part)
+
+
+def _marked_texts(message: Message) -> Iterator[str]:
+    marked, leading = _sensitive_fields(message.DESCRIPTOR)
+    for field, value in message.ListFields():
+        if field.number in marked:
+            values = value if field.is_repeated and not isinstance(value, Mapping) else [value]
+            yield from (each for each in values if isinstance(each, str))
+        elif field.number in leading:
+            for part in _parts(value):
+                yield from _marked_texts(part)
 
 
 def _sensitive(payload: AnyMessage) -> Message | None:
@@ -79,6 +193,14 @@ def is_sensitive(descriptor: Descriptor) -> bool:
             if field.message_type is not None:
                 waiting.append(field.message_type)
     return False
+
+
+def is_sensitive_method(name: str) -> bool:
+    """Whether requests of `<package>.<Service>/<Method>` may have something marked; not, where it is unknown here."""
+    try:
+        return is_sensitive(descriptor_pool.Default().FindMethodByName(name.replace("/", ".")).input_type)
+    except KeyError:
+        return False
 
 
 def _blank(message: Message) -> None:

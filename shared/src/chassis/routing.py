@@ -16,14 +16,18 @@ import grpc
 from google.protobuf import descriptor_pool
 
 from chassis import telemetry
+from chassis.authority import AUTHORIZATION_KEY, PRINCIPAL_KEY, ROLES_KEY, speaking_for
 from chassis.call import Call
 from chassis.channels import Channels
+from chassis.credentials import Principal
 from chassis.errors import FailedPrecondition, NotFound, Unavailable, Unimplemented, WaybillError
-from chassis.rpc_edge import FORWARDED_KEY, PRINCIPAL_KEY, Context, Edge, Forward, Handler, Method, lingering
+from chassis.logging import get_logger
+from chassis.roles import AUTHENTICATED
+from chassis.rpc_edge import FORWARDED_KEY, Context, Edge, Forward, Handler, Method, lingering
 from chassis.rpc_errors import RETRY_AFTER, Relayed
 from chassis.rpc_spans import TRACE_KEY, rpc_span
 from chassis.settings import WaybillSettings
-from chassis.statuses import STATUS_DETAILS_KEY
+from chassis.statuses import STATUS_DETAILS_KEY, from_status, rpc_status
 from chassis.telemetry import SpanContext
 
 # Services that every gateway serves for its own service, and the request field that names another one's.
@@ -37,10 +41,14 @@ _SHARED: Final = {
 }
 
 # Of this hop alone; what begins with `grpc-` is gRPC's own.
-_HOP_KEYS: Final = frozenset({"user-agent", "content-type", "te", TRACE_KEY, FORWARDED_KEY, PRINCIPAL_KEY})
+_HOP_KEYS: Final = frozenset(
+    {"user-agent", "content-type", "te", TRACE_KEY, FORWARDED_KEY, PRINCIPAL_KEY, ROLES_KEY, AUTHORIZATION_KEY}
+)
 
 _PACKAGE: Final = re.compile(r"waybill\.(?P<service>[a-z0-9_]+)\.v[0-9]+")
 _LENGTH_DELIMITED: Final = 2
+
+log = get_logger()
 
 _Metadata: TypeAlias = tuple[tuple[str, str | bytes], ...]
 
@@ -104,7 +112,8 @@ class Forwarder:
 
     def handler(self, name: str) -> Handler:
         """For a method that this gateway does not have."""
-        method = Method.of(name, streams=_streams(name))
+        # Its owner knows the rule.
+        method = Method.of(name, AUTHENTICATED, streams=_streams(name))
 
         async def forward(requests: AsyncIterator[bytes], context: Context) -> None:
             async def work(call: Call) -> None:
@@ -137,7 +146,9 @@ class Forwarder:
         start_us = telemetry.now_us()
         channel = self._channels.asynchronous(owner, bare=True)
         send: Any = channel.stream_stream(f"/{call.method}")
-        rpc = send(requests, timeout=_remaining(call), metadata=grpc.aio.Metadata(*self._onward(received, call, hop)))
+        rpc = send(
+            requests, timeout=_remaining(call), metadata=grpc.aio.Metadata(*self._onward(received, call, hop, owner))
+        )
         code = grpc.StatusCode.CANCELLED
         try:
             await _pass_answers(rpc, context, write)
@@ -150,12 +161,14 @@ class Forwarder:
             if not lingering(call.method):
                 telemetry.emit(rpc_span(call.method, telemetry.CLIENT, hop, call.context.span_id, start_us, code))
 
-    def _onward(self, received: _Metadata, call: Call, hop: SpanContext) -> _Metadata:
+    def _onward(self, received: _Metadata, call: Call, hop: SpanContext, owner: str) -> _Metadata:
+        """This gateway shows its own credentials and says for whom it speaks; the caller's stay here."""
         return (
             *custom(received),
+            *self._channels.bearer(owner),
             (TRACE_KEY, hop.traceparent),
             (FORWARDED_KEY, self._edge.service),
-            *(((PRINCIPAL_KEY, call.principal),) if call.principal else ()),
+            *speaking_for(Principal(call.principal, call.roles)),
         )
 
 
@@ -261,6 +274,14 @@ def _relayed(error: grpc.aio.AioRpcError, channel: grpc.aio.Channel, owner: str)
         gone = channel.get_state() is not grpc.ChannelConnectivity.READY
     if gone and not spoke:
         return owner_unavailable(owner)
+    if code is grpc.StatusCode.UNAUTHENTICATED:
+        # The caller has been authenticated here: it is this gateway that the owner does not know.
+        log.error("forward.refused", owner=owner, reason=from_status(rpc_status(error)).reason)
+        return Unavailable(
+            f"{owner} does not know the gateway that forwarded this call",
+            reason="GATEWAY_UNAUTHENTICATED",
+            metadata={"service": owner},
+        )
     return Relayed(code, error.details() or "", trailing)
 
 

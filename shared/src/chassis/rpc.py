@@ -17,6 +17,7 @@ from chassis.channels import aio_channel_to, channel_to
 from chassis.health import Health, serve_alone
 from chassis.logging import get_logger
 from chassis.operations import Operations
+from chassis.roles import Rule
 from chassis.rpc_server import RpcServer
 from chassis.settings import ServiceSettings
 from chassis.store import AsyncStore
@@ -54,9 +55,12 @@ class Gateway:
         self.background: list[Background] = []
         self._server = RpcServer(app.service, settings.waybill)
 
-    def add(self, register: Callable[[Any, Any], None], servicer: Any) -> None:
-        """Serve a servicer; `register` is the generated `add_XServicer_to_server`."""
-        self._server.add(register, servicer)
+    def add(self, register: Callable[[Any, Any], None], servicer: Any, rule: Rule | None = None) -> None:
+        """Serve a servicer; `register` is the generated `add_XServicer_to_server`.
+
+        `rule`: for methods whose contract cannot say who may call them; RuleMissingError where neither does.
+        """
+        self._server.add(register, servicer, rule)
 
     def run(self) -> int:
         """Serve until SIGTERM or SIGINT, then drain; returns the exit code."""
@@ -64,7 +68,7 @@ class Gateway:
 
         for register, servicer in standard_servicers(self):
             self.add(register, servicer)
-        health = Health(self.settings.waybill, self._server.services)
+        health = Health(self.settings.waybill, self._server.services, self._server.edge.authority)
         self.add(health_pb2_grpc.add_HealthServicer_to_server, health.servicer)
         self._server.add_reflection()
         # What is there now stays; collecting it again and again costs a tenth of an acceptance.

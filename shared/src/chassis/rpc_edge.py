@@ -1,7 +1,7 @@
 """The edge of a gateway: what happens around every RPC, whatever its servicer does.
 
-Trace, deadline, admission by size, errors. Each method's handler is wrapped once, when the
-gateway is built; there is no chain of interceptors to run through with each call.
+Who calls and whether that one may, trace, deadline, admission by size, errors. Each method's handler is
+wrapped once, when the gateway is built; there is no chain of interceptors to run through with each call.
 """
 
 from __future__ import annotations
@@ -9,25 +9,28 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Final, TypeAlias, TypeVar
 
 import grpc
 
-from chassis import rpc_spans, telemetry
+from chassis import redaction, rpc_spans, telemetry
+from chassis.authority import Authority
 from chassis.call import Call, current_call
-from chassis.errors import InvalidArgument, Unavailable, WaybillError
+from chassis.credentials import Principal
+from chassis.errors import InvalidArgument, PermissionDenied, Unauthenticated, Unavailable, WaybillError
 from chassis.instruments import RPC_DURATION
 from chassis.logging import get_logger
+from chassis.roles import Rule
 from chassis.rpc_errors import RETRY_AFTER, Answer, Relayed, answer_of, known_error
 from chassis.rpc_spans import SERVER_ERRORS, TRACE_KEY, rpc_span
 from chassis.settings import WaybillSettings
 from chassis.telemetry import SpanContext
+from chassis.watched_file import LOOK_SECONDS
 
 MAX_MARGIN_SECONDS: Final = 0.2
-PRINCIPAL_KEY: Final = "waybill-principal"
 FORWARDED_KEY: Final = "waybill-forwarded"
 
 # Calls without an end of their own: they have the caller's deadline or none, end when the
@@ -60,10 +63,11 @@ class Method:
     streams: bool
     # Has no end of its own, and no span unless it fails.
     lingers: bool
+    rule: Rule
 
     @classmethod
-    def of(cls, name: str, *, streams: bool) -> Method:
-        return cls(name, streams, lingering(name))
+    def of(cls, name: str, rule: Rule, *, streams: bool) -> Method:
+        return cls(name, streams, lingering(name), rule)
 
 
 def lingering(name: str) -> bool:
@@ -72,26 +76,32 @@ def lingering(name: str) -> bool:
 
 
 class Edge:
-    """Wraps handlers; one per gateway."""
+    """Wraps handlers; one per listener. `quiet`: its calls are no spans."""
 
-    def __init__(self, service: str, waybill: WaybillSettings) -> None:
+    def __init__(self, service: str, waybill: WaybillSettings, *, quiet: bool = False) -> None:
         self.service = service
+        self.authority = Authority(service, waybill)
         self.draining = False
         self._max_payload_bytes = waybill.max_payload_bytes
-        self._authenticated = waybill.tls
-        self._gateways = frozenset({service, *waybill.targets})
-        self._lingering: set[asyncio.Timeout] = set()
+        self._quiet = quiet
+        self._lingering: set[_Bounded] = set()
 
     def drain(self) -> None:
         """End the calls that have no end of their own: UNAVAILABLE, reason DRAINING; clients come again elsewhere."""
         self.draining = True
-        now = asyncio.get_running_loop().time()
-        for timeout in self._lingering:
-            timeout.reschedule(now)
+        for bounded in self._lingering:
+            bounded.end()
 
-    def wrap(self, name: str, handler: Handler, forward: Forward | None = None) -> Handler:
+    async def watch_credentials(self) -> None:
+        """End each lingering call whose caller may no longer make it, within seconds; runs until it is cancelled."""
+        while self.authority.asks:
+            await asyncio.sleep(LOOK_SECONDS)
+            for bounded in tuple(self._lingering):
+                bounded.check()
+
+    def wrap(self, name: str, handler: Handler, forward: Forward | None, rule: Rule) -> Handler:
         """The handler with the edge around it; `forward` may take calls away from the servicer."""
-        method = Method.of(name, streams=handler.request_streaming or handler.response_streaming)
+        method = Method.of(name, rule, streams=handler.request_streaming or handler.response_streaming)
         return _Wrapped(self, method, handler, forward).handler()
 
     def admit(self, data: bytes) -> None:
@@ -105,11 +115,15 @@ class Edge:
 
     async def run(self, method: Method, context: Context, work: Callable[[Call], Awaitable[T]]) -> T:
         """Do the work of one RPC; whatever it raises reaches the client as a Status."""
-        call, limit = self._begin(method, context)
+        metadata: dict[str, Any] = dict(context.invocation_metadata() or ())
+        call, limit = self._begin(method, context, metadata)
+        bounded = _Bounded(limit, lambda: self.authority.admit(method.rule, metadata, context.auth_context))
         code = grpc.StatusCode.OK
         try:
-            with telemetry.use_span(call.context):
-                async with _Bounded(limit, self._lingering if method.lingers else None):
+            caller = bounded.admit()
+            call.principal, call.roles = caller.name, caller.roles
+            with telemetry.use_span(call.context), bounded.listed(self._lingering if method.lingers else None):
+                async with bounded.timeout:
                     return await work(call)
         except grpc.aio.AbortError:
             code = context.code()
@@ -118,18 +132,17 @@ class Edge:
             code = grpc.StatusCode.CANCELLED
             raise
         except Exception as error:  # noqa: BLE001 - every exception becomes a Status here
-            answer = self._answer(method, error)
+            answer = self._answer(method, bounded.refusal or error)
             code = answer.code
             await context.abort(answer.code, answer.details, answer.trailing)
         finally:
             self._end(method, call, code)
 
-    def _begin(self, method: Method, context: Context) -> tuple[Call, float]:
+    def _begin(self, method: Method, context: Context, metadata: dict[str, Any]) -> tuple[Call, float]:
         """The call, and when it is cut off; its deadline is earlier, so that it can answer by itself.
 
         A stream is cut off by its caller alone.
         """
-        metadata: dict[str, Any] = dict(context.invocation_metadata() or ())
         parent = SpanContext.parse(metadata.get(TRACE_KEY, ""))
         seconds, margin = work_seconds(context.time_remaining(), unbounded=method.streams or method.lingers)
         deadline = asyncio.get_running_loop().time() + seconds
@@ -138,19 +151,10 @@ class Edge:
             start_us=telemetry.now_us(),
             context=parent.child() if parent else SpanContext.new_root(),
             parent_span_id=parent.span_id if parent else b"",
-            principal=self._principal(context, metadata) if self._authenticated else "",
             deadline=deadline,
         )
         current_call.set(call)
         return call, math.inf if method.streams else deadline + margin * 3 / 4
-
-    def _principal(self, context: Context, metadata: dict[str, Any]) -> str:
-        """Who calls, by certificate; a gateway may speak for the principal that it names."""
-        names: Any = context.auth_context().get("x509_common_name", ())
-        principal = b"".join(names).decode(errors="replace")
-        if principal in self._gateways and FORWARDED_KEY in metadata:
-            return str(metadata.get(PRINCIPAL_KEY, ""))
-        return principal
 
     def _answer(self, method: Method, error: Exception) -> Answer:
         if isinstance(error, Relayed):
@@ -161,6 +165,10 @@ class Edge:
         if known is None:
             log.error("rpc.failed", method=method.name, exc_info=error)
             known = WaybillError("an internal error; the service's log says which")
+        elif isinstance(known, Unauthenticated | PermissionDenied):
+            log.info(
+                "rpc.denied", method=method.name, reason=known.reason, principal=known.metadata.get("principal", "")
+            )
         elif known.code in SERVER_ERRORS and not self.draining:
             log.warning("rpc.refused", method=method.name, reason=known.reason, error=repr(error))
         return answer_of(known, self.service)
@@ -170,7 +178,7 @@ class Edge:
         known = "other" if code is grpc.StatusCode.UNIMPLEMENTED else call.method
         RPC_DURATION.observe((telemetry.now_us() - call.start_us) / 1e6, known, code.name)
         failed = code in SERVER_ERRORS
-        if call.projected or (method.lingers and not failed) or (self.draining and method.lingers):
+        if self._quiet or call.projected or (method.lingers and not failed) or (self.draining and method.lingers):
             return
         telemetry.emit(rpc_span(call.method, telemetry.SERVER, call.context, call.parent_span_id, call.start_us, code))
 
@@ -184,7 +192,15 @@ class _Wrapped:
         self._inner = handler
         self._forward = forward
         self._parse = handler.request_deserializer or bytes
+        self._sensitive = redaction.is_sensitive_method(method.name)
         self._serialize = _serializer(handler.response_serializer)
+
+    def _read(self, data: bytes) -> Any:
+        """The request; what its contract marks as sensitive stays out of whatever is logged of this call."""
+        request: Any = self._parse(data)
+        if self._sensitive:
+            redaction.guard(request)
+        return request
 
     def handler(self) -> Handler:
         parse, serialize = self._inner.request_deserializer, self._inner.response_serializer
@@ -204,7 +220,7 @@ class _Wrapped:
             self._edge.admit(data)
             if self._forward is not None and (forwarded := self._forward(call, context, data)) is not None:
                 return (await forwarded)[-1]
-            response = inner(self._parse(data), context)
+            response = inner(self._read(data), context)
             return self._serialize(await response if inspect.isawaitable(response) else response)
 
         return await self._edge.run(self._method, context, work)
@@ -217,7 +233,7 @@ class _Wrapped:
             if self._forward is not None and (forwarded := self._forward(call, context, data)) is not None:
                 await forwarded
             else:
-                await _drive(inner(self._parse(data), context), context)
+                await _drive(inner(self._read(data), context), context)
 
         await self._edge.run(self._method, context, work)
 
@@ -231,25 +247,39 @@ class _Wrapped:
 
 
 class _Bounded:
-    """`async with`: TimeoutError when the deadline passes; where it lingers, also when the gateway drains."""
+    """One call's limits: when it is cut off and, where it lingers, whether its caller may still make it."""
 
-    __slots__ = ("_lingering", "_timeout")
+    __slots__ = ("admit", "refusal", "timeout")
 
-    def __init__(self, deadline: float, lingering: set[asyncio.Timeout] | None) -> None:
-        self._timeout = asyncio.timeout_at(None if deadline == math.inf else deadline)
-        self._lingering = lingering
+    def __init__(self, deadline: float, admit: Callable[[], Principal]) -> None:
+        self.timeout = asyncio.timeout_at(None if deadline == math.inf else deadline)
+        self.admit = admit
+        #: Why it was ended before its time.
+        self.refusal: WaybillError | None = None
 
-    async def __aenter__(self) -> None:
-        await self._timeout.__aenter__()
-        if self._lingering is not None:
-            self._lingering.add(self._timeout)
+    @contextmanager
+    def listed(self, lingering: set[_Bounded] | None) -> Iterator[None]:
+        """Among those that a drain ends, for the length of the block."""
+        if lingering is None:
+            yield
+            return
+        lingering.add(self)
+        try:
+            yield
+        finally:
+            lingering.discard(self)
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._lingering is not None:
-            self._lingering.discard(self._timeout)
-        await self._timeout.__aexit__(kind, error, traceback)
+    def check(self) -> None:
+        """End it where the caller would no longer be admitted."""
+        try:
+            self.admit()
+        except WaybillError as error:
+            self.refusal = error
+            self.end()
+
+    def end(self) -> None:
+        """TimeoutError in the call, now."""
+        self.timeout.reschedule(asyncio.get_running_loop().time())
 
 
 def work_seconds(remaining: float | None, *, unbounded: bool) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -10,12 +11,14 @@ import grpc
 
 from chassis import reflection
 from chassis.channels import Channels
+from chassis.roles import Rule, rule_of
 from chassis.routing import Forwarder, Routes
 from chassis.rpc_edge import Edge, Handler
 from chassis.settings import WaybillSettings
 
 # Below gRPC's own limit a request that is too large is told so by name; 4 MiB is gRPC's default.
 MIN_RECEIVE_BYTES: Final = 4 << 20
+DRAIN_SECONDS: Final = 0.05
 
 OPTIONS: Final = (
     # Without this two gateways may listen on one port, each serving half of the calls.
@@ -36,25 +39,30 @@ class _Details(grpc.HandlerCallDetails):
 class RpcServer(grpc.GenericRpcHandler):
     """Handlers by method; `add` what is served here before `start`."""
 
-    def __init__(self, service: str, waybill: WaybillSettings) -> None:
-        self.edge = Edge(service, waybill)
+    def __init__(self, service: str, waybill: WaybillSettings, *, quiet: bool = False) -> None:
+        self.edge = Edge(service, waybill, quiet=quiet)
         self.channels = Channels(waybill)
         self._waybill = waybill
         self._forwarder = Forwarder(self.edge, Routes(service, waybill), self.channels)
         self._handlers: dict[str, Handler] = {}
         self._server: grpc.aio.Server | None = None
+        self._watching: asyncio.Task[None] | None = None
 
     @property
     def services(self) -> list[str]:
         """Full names of the services that are served here, sorted."""
         return sorted({method.split("/")[1] for method in self._handlers} - {reflection.NAME_V1})
 
-    def add(self, register: Callable[[Any, Any], None], servicer: Any) -> None:
-        """Serve a servicer; `register` is the generated `add_XServicer_to_server`."""
+    def add(self, register: Callable[[Any, Any], None], servicer: Any, rule: Rule | None = None) -> None:
+        """Serve a servicer; `register` is the generated `add_XServicer_to_server`.
+
+        `rule`: for methods whose contract cannot say who may call them; RuleMissingError where neither does.
+        """
         registrar = _Registrar()
         register(servicer, registrar)
         for name, handler in registrar.handlers.items():
-            self._handlers[f"/{name}"] = self.edge.wrap(name, handler, self._forwarder.dispatch(name))
+            forward = self._forwarder.dispatch(name)
+            self._handlers[f"/{name}"] = self.edge.wrap(name, handler, forward, rule or rule_of(name))
 
     def add_reflection(self) -> None:
         """Describe what is served here and what is forwarded; the last to be added."""
@@ -79,13 +87,20 @@ class RpcServer(grpc.GenericRpcHandler):
         else:
             port = self._server.add_secure_port(address, credentials)
         await self._server.start()
+        self._watching = asyncio.create_task(self.edge.watch_credentials())
         return port
 
     async def stop(self, grace_seconds: float) -> None:
         """Take no new call; let those that run finish, at most so long; then close what was opened."""
         if self._server is not None:
-            self.edge.drain()
-            await self._server.stop(grace_seconds)
+            stopping = asyncio.ensure_future(self._server.stop(grace_seconds))
+            while not stopping.done():
+                # Calls that were on their way when the door closed still begin.
+                self.edge.drain()
+                await asyncio.wait([stopping], timeout=DRAIN_SECONDS)
+            await stopping
+        if self._watching is not None:
+            self._watching.cancel()
         await self.channels.close()
 
     def _credentials(self) -> grpc.ServerCredentials | None:
@@ -93,9 +108,11 @@ class RpcServer(grpc.GenericRpcHandler):
         if not (waybill.tls_cert_file and waybill.tls_key_file and waybill.tls_ca_file):
             return None
         pair = (waybill.tls_key_file.read_bytes(), waybill.tls_cert_file.read_bytes())
-        # Whoever calls shows a certificate of the same authority: that is the authentication.
+        # gRPC for Python either demands a certificate of every caller or asks for none.
         return grpc.ssl_server_credentials(
-            [pair], root_certificates=waybill.tls_ca_file.read_bytes(), require_client_auth=True
+            [pair],
+            root_certificates=waybill.tls_ca_file.read_bytes(),
+            require_client_auth=waybill.client_certificates,
         )
 
 

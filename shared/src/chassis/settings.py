@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from chassis import credentials
 from chassis.sentinels import SentinelUrl, names_sentinels
 
 # A key with a dot is a proto package, and its value the service that owns it.
@@ -26,6 +27,7 @@ DEFAULT_ROUTES = (
 )
 
 _SECRET_WORDS = ("url", "secret", "password", "token", "key")
+_SET_TLS = "WAYBILL_TLS_CERT_FILE, WAYBILL_TLS_KEY_FILE and WAYBILL_TLS_CA_FILE"
 _MAX_SHOWN = 80
 _MAX_PORT = 65_535
 
@@ -154,6 +156,13 @@ class WaybillSettings(_Settings):
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None
     tls_ca_file: Path | None = None
+    # Whether a caller must show a certificate of tls_ca_file. Empty: where there are no tokens.
+    tls_client_certificates: Literal["", "required", "none"] = ""
+    # Who may come in by which token, and who has which roles; read again when it changes. See docs/security.md.
+    tokens_file: Path | None = None
+    # What this process shows to other services: the token, or the file that holds it, also read again.
+    token: SecretStr = SecretStr("")
+    token_file: Path | None = None
 
     @property
     def awaited_replicas(self) -> int:
@@ -177,6 +186,15 @@ class WaybillSettings(_Settings):
     @property
     def tls(self) -> bool:
         return self.tls_cert_file is not None
+
+    @property
+    def client_certificates(self) -> bool:
+        """Whether callers show certificates."""
+        return self.tls and (self.tls_client_certificates or ("none" if self.tokens_file else "required")) == "required"
+
+    @property
+    def asks_who_calls(self) -> bool:
+        return self.tokens_file is not None or self.client_certificates
 
     @property
     def redis_is_local(self) -> bool:
@@ -216,6 +234,13 @@ class ServiceSettings(_Settings):
     def database(self) -> str:
         """The database's URL, the default filled in."""
         return self.database_url or f"sqlite:///{self.folder / f'{self.service}.db'}"
+
+    def open_listeners(self) -> Iterator[tuple[str, str]]:
+        """The variables of listeners that may not be opened as they are, each with what to set (law 11)."""
+        return open_listeners(
+            self.waybill,
+            {f"{prefix_of(type(self))}LISTEN": self.listen, "WAYBILL_METRICS_LISTEN": self.waybill.metrics_listen},
+        )
 
     def stored_locally(self) -> tuple[str, ...]:
         """The variables whose value is a file or folder; a service that has more than the database adds them."""
@@ -263,24 +288,52 @@ def contradictions(settings: ServiceSettings) -> Iterator[tuple[str, str]]:
                 "or leave WAYBILL_REPLICAS out"
             ),
         )
+    yield from credential_problems(waybill)
+    yield from settings.open_listeners()
+
+
+def credential_problems(waybill: WaybillSettings) -> Iterator[tuple[str, str]]:
+    """What is wrong with the files of TLS and of tokens."""
     files = {name: getattr(waybill, name) for name in ("tls_cert_file", "tls_key_file", "tls_ca_file")}
     for name, path in files.items():
         if any(files.values()) and not (path and path.is_file()):
             yield f"WAYBILL_{name.upper()}", "expected a PEM file; TLS needs certificate, key and CA"
-    listeners = {
-        f"{prefix_of(type(settings))}LISTEN": settings.listen,
-        "WAYBILL_METRICS_LISTEN": waybill.metrics_listen,
-    }
+    if waybill.tls_client_certificates and not waybill.tls:
+        yield "WAYBILL_TLS_CLIENT_CERTIFICATES", f"means nothing without TLS: set {_SET_TLS}"
+    if waybill.tls_client_certificates == "none" and waybill.tokens_file is None:
+        yield "WAYBILL_TLS_CLIENT_CERTIFICATES", "none leaves nothing that says who calls: set WAYBILL_TOKENS_FILE too"
+    yield from _token_problems(waybill)
+
+
+def _token_problems(waybill: WaybillSettings) -> Iterator[tuple[str, str]]:
+    for name, parse in (("tokens_file", credentials.parse), ("token_file", credentials.parse_token)):
+        try:
+            if path := getattr(waybill, name):
+                parse(path.read_bytes())
+        except (OSError, ValueError) as error:
+            yield f"WAYBILL_{name.upper()}", str(error)
+    shown = "WAYBILL_TOKEN_FILE" if waybill.token_file else "WAYBILL_TOKEN"
+    token = waybill.token.get_secret_value()
+    if token and waybill.token_file:
+        yield "WAYBILL_TOKEN", "expected this or WAYBILL_TOKEN_FILE, not both"
+    away = [target for target in waybill.targets.values() if not is_loopback(host_and_port(target)[0])]
+    if (token or waybill.token_file) and away and not waybill.tls and not waybill.insecure:
+        yield shown, f"a token is not sent to {away[0]} without TLS: set {_SET_TLS}, or WAYBILL_INSECURE=1"
+
+
+def open_listeners(waybill: WaybillSettings, listeners: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Variables of listeners that other machines reach without TLS or without being asked who they are (law 11)."""
+    if waybill.insecure or (waybill.tls and waybill.asks_who_calls):
+        return
     for variable, address in listeners.items():
-        if not address or is_loopback(host_and_port(address)[0]) or waybill.tls or waybill.insecure:
-            continue
-        yield (
-            variable,
-            (
-                f"{address} is reachable from other machines: set WAYBILL_TLS_CERT_FILE, "
-                "WAYBILL_TLS_KEY_FILE and WAYBILL_TLS_CA_FILE, or WAYBILL_INSECURE=1 to go without"
-            ),
-        )
+        if address and not is_loopback(host_and_port(address)[0]):
+            yield (
+                variable,
+                (
+                    f"{address} is reachable from other machines: set {_SET_TLS}, and WAYBILL_TOKENS_FILE where "
+                    "callers have tokens instead of certificates; or WAYBILL_INSECURE=1 to go without"
+                ),
+            )
 
 
 def _loaded(settings: S | None, problems: Mapping[str, str]) -> S:

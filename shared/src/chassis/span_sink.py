@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -21,7 +22,7 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from chassis import otlp_wire
+from chassis import otlp_wire, redaction
 from chassis.telemetry import Span
 
 QUEUE_LIMIT: Final = 20_000
@@ -42,6 +43,8 @@ class OtelSettings(BaseSettings):
     exporter_otlp_traces_endpoint: str = ""
     exporter_otlp_headers: str = ""
     exporter_otlp_certificate: str = ""
+    exporter_otlp_client_certificate: str = ""
+    exporter_otlp_client_key: str = ""
     exporter_otlp_timeout: float = 10.0
     resource_attributes: str = ""
     sdk_disabled: bool = False
@@ -151,11 +154,13 @@ def open_channel(settings: OtelSettings) -> grpc.Channel:
     options = [("grpc.max_reconnect_backoff_ms", 2000)]
     if url.scheme != "https":
         return grpc.insecure_channel(url.netloc, options=options)
-    roots = None
-    if settings.exporter_otlp_certificate:
-        with open(settings.exporter_otlp_certificate, "rb") as file:  # noqa: PTH123
-            roots = file.read()
-    return grpc.secure_channel(url.netloc, grpc.ssl_channel_credentials(roots), options=options)
+    files = (
+        settings.exporter_otlp_certificate,
+        settings.exporter_otlp_client_key,
+        settings.exporter_otlp_client_certificate,
+    )
+    credentials = grpc.ssl_channel_credentials(*(Path(name).read_bytes() if name else None for name in files))
+    return grpc.secure_channel(url.netloc, credentials, options=options)
 
 
 class _SdkBridge(SpanProcessor):
@@ -168,6 +173,8 @@ class _SdkBridge(SpanProcessor):
         for resource_spans in encode_spans([span]).resource_spans:
             for scope_spans in resource_spans.scope_spans:
                 for encoded in scope_spans.spans:
+                    if redaction.is_guarding():
+                        redaction.scrub_texts(encoded)
                     self._sink.put(encoded.SerializeToString())
 
 

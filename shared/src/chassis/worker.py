@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from fnmatch import fnmatchcase
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final, Literal, NoReturn, cast, overload
 
 import celery
@@ -27,6 +26,7 @@ from waybill.operations.v1 import operations_pb2 as ops
 from chassis import celery_requests, durability, exposition, plain_messages, telemetry
 from chassis.attempts import Attempt, FanOut
 from chassis.celery_settings import celery_pool, celery_settings, kind_of_pool
+from chassis.contract import contract_hash, version_of
 from chassis.deliveries import WorkItem
 from chassis.exposed_facts import worker_source
 from chassis.history import Archive
@@ -332,6 +332,10 @@ class Attendance:
         telemetry.shutdown()
         log.info("worker.drained", worker=self.app.worker_name)
 
+    @cached_property
+    def _contract(self) -> str:
+        return contract_hash(self.app)
+
     def facts(self) -> dict[str, Any]:
         """What the heartbeat says."""
         return {
@@ -341,6 +345,7 @@ class Attendance:
             "queues": list(self.queues),
             "tasks": sorted(self.app.operation_tasks),
             "version": version_of(self.app.service),
+            "contract": self._contract,
         }
 
 
@@ -374,11 +379,3 @@ def on_child_shutdown(**_: Any) -> None:
 
 signals.worker_process_init.connect(on_child_init, weak=False)
 signals.worker_process_shutdown.connect(on_child_shutdown, weak=False)
-
-
-def version_of(service: str) -> str:
-    """The installed version of a service's distribution."""
-    try:
-        return version(f"waybill-{service}")
-    except PackageNotFoundError:
-        return "0"

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 from chassis import store_calls
 from chassis.admin_rpc import QueueServicer, WorkerServicer, node_name
+from chassis.contract import contract_hash
 from chassis.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from chassis.plain_messages import take
 from waybill.admin.v1 import admin_pb2
@@ -25,7 +26,7 @@ def app():
         return [{destination[0]: control.answer}] if control.answer and options.get("reply") else []
 
     control.broadcast = broadcast
-    return SimpleNamespace(service="test", queues=queues, control=control)
+    return SimpleNamespace(service="test", queues=queues, control=control, operation_tasks={})
 
 
 @pytest.fixture
@@ -172,6 +173,19 @@ async def test_workers_are_those_that_were_heard_of(workers, store):
     assert (worker.name, worker.pool, worker.concurrency) == ("test@h:1", "threads", 4)
     assert list(worker.operations) == ["operations/test/o1"]
     assert store.client.hkeys(store.keys.named("workers")) == [b"test@h:1"]
+
+
+async def test_a_worker_of_another_contract_than_the_gateways_is_told_apart(workers, app, store):
+    """By the hash in its heartbeat; one that is too old to tell has another contract too."""
+    heartbeat(store, "test@h:1", contract=contract_hash(app))
+    heartbeat(store, "test@h:2", contract="000000000000")
+    heartbeat(store, "test@h:3")
+
+    listed = await workers.ListWorkers(admin_pb2.ListWorkersRequest(), None)
+
+    assert listed.gateway_contract_hash == contract_hash(app)
+    told = [(worker.contract_hash, worker.contract_differs) for worker in listed.workers]
+    assert told == [(contract_hash(app), False), ("000000000000", True), ("", True)]
 
 
 async def test_draining_a_worker_tells_that_one(workers, app, store):

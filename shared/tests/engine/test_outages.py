@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import threading
 import time
@@ -77,6 +78,21 @@ def test_consuming_goes_on_by_itself_after_an_outage_under_load(stack, submit, e
     assert {type(error) for error in load.refusals} == {Unavailable}
     assert all(error.retry_after for error in load.refusals)
     assert [process.pid for process in stack.processes if process.running] == pids
+
+
+def test_a_worker_looks_every_second_whether_the_store_is_back(stack):
+    """However long it has been away: Celery would wait up to half a minute more."""
+    worker = stack.process("sample", "worker")
+    stack.valkey.stop()
+    mark, pauses = worker.mark(), []
+    while len(pauses) < 5:
+        said = worker.wait_for_line("Trying again in", since=mark)
+        mark = worker.mark()
+        pauses.append(float(re.search(r"Trying again in ([\d.]+) second", str(said)).group(1)))
+    stack.valkey.start()
+    stack.wait_for_health("sample", health_pb2.HealthCheckResponse.SERVING)
+
+    assert max(pauses) <= 1
 
 
 def test_an_attempt_that_runs_through_an_outage_settles_after_it(stack, submit, wait_for_progress, tmp_path):

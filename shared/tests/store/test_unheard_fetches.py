@@ -1,9 +1,15 @@
 """A fetch whose answer was lost: nobody runs what it handed out, so the next fetch of its worker takes it back."""
 
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
+from chassis import store_calls
+from chassis.acceptance import Provenance, Submission, acceptance
+from chassis.retries import RetryPolicy
+from google.protobuf.wrappers_pb2 import StringValue
 
+TASK = SimpleNamespace(name="t", policy=RetryPolicy(), queue_name="test.q", default_priority=2, retention=None)
 SECOND = timedelta(seconds=1)
 SHORT = {"t": 1}
 
@@ -35,6 +41,16 @@ def test_what_a_fetch_that_was_heard_handed_out_is_left_alone(desk):
     assert desk.state(heard.operation_id) == "RUNNING"
     assert heard.operation_id not in [delivery.operation_id for delivery in others]
     assert len(others) == 1
+
+
+def test_an_unheard_fetch_is_remembered_through_a_long_outage(store):
+    """Redis's own clock goes on while it is out of reach, and a lease would be over."""
+    lease = timedelta(seconds=1)
+    submission = Submission(TASK, StringValue(value="x"))
+    store.run(store_calls.accept([acceptance(submission, Provenance("", "S/M"))]))
+    store.run(store_calls.fetch(1, [TASK.queue_name], [TASK.name], session="s", lease=lease))
+
+    assert store.client.ttl(store.keys.named("fetched:s")) > timedelta(hours=12).total_seconds()
 
 
 def test_what_has_moved_on_since_is_not_taken_back(desk):

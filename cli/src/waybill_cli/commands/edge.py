@@ -11,7 +11,9 @@ from typing import Any, TypeVar
 
 import click
 from waybill_client import JsonError, MethodError, Tls, WaybillError, aio
+from waybill_client.bearer import crosses_a_network
 
+from waybill_cli.client import Access
 from waybill_cli.completion import complete_service, domain_services
 from waybill_cli.failures import (
     EXIT_INTERRUPTED,
@@ -22,7 +24,7 @@ from waybill_cli.failures import (
     exit_code_of_call,
 )
 from waybill_cli.output import Output
-from waybill_cli.settings import DEFAULT_GATEWAY
+from waybill_cli.settings import DEFAULT_GATEWAY, environment, is_insecure, token
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -55,6 +57,12 @@ def _tls_option(name: str, what: str) -> Callable[[F], F]:
 _CA = _tls_option("ca", "the authority to trust")
 _CERT = _tls_option("cert", "the certificate to show")
 _KEY = _tls_option("key", "its key")
+_TOKEN_FILE = click.option(
+    "--token-file",
+    envvar="WAYBILL_TOKEN_FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The file with your token. Or WAYBILL_TOKEN_FILE; or the token itself in WAYBILL_TOKEN.",
+)
 JSON = click.option("--json", "as_json", is_flag=True, help="JSON, in the fields of the contracts.")
 SERVICE = click.option(
     "--service", multiple=True, metavar="NAME", help="Only this service; repeatable.", shell_complete=complete_service
@@ -71,6 +79,7 @@ def over_a_gateway(command: Command, *, announce: bool = True) -> Callable[..., 
     @_CA
     @_CERT
     @_KEY
+    @_TOKEN_FILE
     @JSON
     @functools.wraps(command)
     def run(
@@ -79,17 +88,24 @@ def over_a_gateway(command: Command, *, announce: bool = True) -> Callable[..., 
         ca_file: Path | None,
         cert_file: Path | None,
         key_file: Path | None,
+        token_file: Path | None,
         as_json: bool,
         **kwargs: Any,
     ) -> None:
-        tls = _tls(ca_file, cert_file, key_file)
+        access = _access(_tls(ca_file, cert_file, key_file), token_file, address)
         output = Output(as_json)
 
         def away(error: WaybillError) -> None:
             click.echo(f"{address}: {call_text(error)}; waiting for it", err=True)
 
         async def call() -> int | None:
-            async with aio.connect(address, tls=tls, on_outage=away if announce else None) as gateway:
+            async with aio.connect(
+                address,
+                tls=access.tls,
+                token=access.token,
+                plaintext=access.plaintext,
+                on_outage=away if announce else None,
+            ) as gateway:
                 return await command(*args, gateway=gateway, output=output, **kwargs)
 
         sys.exit(carry_out(call(), address, output))
@@ -98,11 +114,31 @@ def over_a_gateway(command: Command, *, announce: bool = True) -> Callable[..., 
 
 
 def _tls(ca_file: Path | None, cert_file: Path | None, key_file: Path | None) -> Tls | None:
+    if cert_file is None and key_file is None:
+        return Tls(ca_file) if ca_file else None
     if ca_file and cert_file and key_file:
         return Tls(ca_file, cert_file, key_file)
-    if ca_file or cert_file or key_file:
-        raise click.UsageError("TLS needs --ca-file, --cert-file and --key-file")
-    return None
+    raise click.UsageError("TLS needs --ca-file, or all of --ca-file, --cert-file and --key-file")
+
+
+def _access(tls: Tls | None, token_file: Path | None, address: str) -> Access:
+    given = environment()
+    if token_file is not None:
+        given["WAYBILL_TOKEN_FILE"] = str(token_file)
+    try:
+        access = Access(tls, token(given), is_insecure(given))
+    except (OSError, ValueError) as error:
+        raise click.UsageError(f"--token-file: {error}") from None
+    if access.token and tls is None and not access.plaintext and crosses_a_network(address):
+        raise click.UsageError(
+            f"a token is not sent to {address} without TLS: give --ca-file, or set WAYBILL_INSECURE=1"
+        )
+    return access
+
+
+def access_of(gateway: aio.Client) -> Access:
+    """By which another listener of the same stack is reached."""
+    return Access(gateway.settings.tls, gateway.settings.token, gateway.settings.plaintext)
 
 
 class Answers(dict[str, T]):

@@ -10,7 +10,7 @@ from waybill_client import WaybillError, aio
 
 from waybill_cli import failures, trace_tree
 from waybill_cli.client import TraceReceiver
-from waybill_cli.commands.edge import over_a_gateway
+from waybill_cli.commands.edge import access_of, over_a_gateway
 from waybill_cli.output import Output, answers_as_json
 from waybill_cli.settings import DEFAULT_TRACES
 
@@ -30,7 +30,7 @@ async def trace(identity: str, traces: str, *, gateway: aio.Client, output: Outp
     """The trace of this id, or of this operation, as the trace receiver has it."""
     trace_id = await _trace_id(gateway, identity)
     spans: Sequence[traces_pb2.Span]
-    async with TraceReceiver(traces, gateway.settings.tls) as receiver:
+    async with TraceReceiver(traces, access_of(gateway)) as receiver:
         try:
             spans = await receiver.spans(trace_id)
         except WaybillError as error:

@@ -12,7 +12,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from dashboard_service.audit_log import Action
 from dashboard_service.audit_records import Record, settled
 from dashboard_service.context import current
-from dashboard_service.security import API_PREFIX, principal
+from dashboard_service.login import principal
+from dashboard_service.security import API_PREFIX
 
 log = logging.get_logger()
 

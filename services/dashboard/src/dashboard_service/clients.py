@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any, Generic, TypeVar
 
 import grpc
-from chassis.channels import OPTIONS, Channels
+from chassis.channels import Channels
 from chassis.errors import NotFound
 from google.longrunning import operations_pb2_grpc
 from google.protobuf import message_factory
@@ -136,18 +136,9 @@ def connect(settings: DashboardSettings) -> Clients:
     """Channels to every service of WAYBILL_ROUTES. Nothing is sent before the first call."""
     opened = Channels(settings.waybill)
     channels = {service: opened.blocking(service) for service in sorted(settings.waybill.targets)}
-    traces = _open_traces(settings) if settings.traces_target else None
+    traces = opened.blocking_to(settings.traces_target) if settings.traces_target else None
     return Clients(
         gateways={service: gateway(service, channel) for service, channel in channels.items()},
         traces=traces_pb2_grpc.TraceServiceStub(traces) if traces else None,
         _channels=[*channels.values(), *([traces] if traces else [])],
     )
-
-
-def _open_traces(settings: DashboardSettings) -> grpc.Channel:
-    """The trace receiver is no service with a route: its address is a setting of the dashboard."""
-    files = (settings.waybill.tls_ca_file, settings.waybill.tls_key_file, settings.waybill.tls_cert_file)
-    if not settings.waybill.tls:
-        return grpc.insecure_channel(settings.traces_target, OPTIONS)
-    credentials = grpc.ssl_channel_credentials(*(path.read_bytes() for path in files if path))
-    return grpc.secure_channel(settings.traces_target, credentials, OPTIONS)

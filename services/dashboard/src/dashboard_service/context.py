@@ -3,12 +3,14 @@
 from dataclasses import dataclass
 from typing import cast
 
+from chassis.authority import Authority
 from flask import current_app
 
 from dashboard_service.audit_log import AuditLog
 from dashboard_service.clients import Clients
 from dashboard_service.errands import Errands
 from dashboard_service.live import Hub
+from dashboard_service.sessions import Sessions
 from dashboard_service.settings import DashboardSettings
 
 KEY = "dashboard"
@@ -21,6 +23,8 @@ class Dashboard:
     settings: DashboardSettings
     clients: Clients
     hub: Hub
+    authority: Authority
+    sessions: Sessions
     audit: AuditLog
     errands: Errands
 

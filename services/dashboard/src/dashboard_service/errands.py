@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextvars import copy_context
 from dataclasses import dataclass
 
 from dashboard_service.audit_records import Record, settled
@@ -33,7 +34,11 @@ class Errands:
 
     def run(self, errands: Sequence[tuple[Record, Errand]]) -> Progress:
         """Start all and wait a little; raises what the first of them raised."""
-        started: list[Future[None]] = [self._threads.submit(self._run, record, errand) for record, errand in errands]
+        started: list[Future[None]] = [
+            # With the context of whoever asks: the calls are made for that one.
+            self._threads.submit(copy_context().run, self._run, record, errand)
+            for record, errand in errands
+        ]
         ended, running = wait(started, timeout=PATIENCE_SECONDS)
         for future in started:
             if future in ended:

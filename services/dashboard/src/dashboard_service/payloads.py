@@ -3,6 +3,7 @@
 import base64
 import json
 
+from chassis import redaction
 from chassis.errors import FieldViolation, InvalidArgument
 from google.protobuf import any_pb2, descriptor_pool, json_format, message_factory
 from google.protobuf.message import DecodeError, Message
@@ -22,7 +23,7 @@ def printed(packed: any_pb2.Any) -> str:
     message = _new(type_name(packed))
     try:
         if message is not None and packed.Unpack(message):
-            return json_format.MessageToJson(message, ensure_ascii=False)
+            return json_format.MessageToJson(redaction.shown(message), ensure_ascii=False)
     except (DecodeError, json_format.Error):
         pass
     raw = base64.b64encode(packed.value).decode()

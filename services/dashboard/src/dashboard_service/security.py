@@ -7,8 +7,6 @@
 
 import hmac
 import secrets
-import ssl
-from typing import Any
 from urllib.parse import urlsplit
 
 from flask import Flask, Response, abort, g, request
@@ -20,9 +18,7 @@ CSRF_COOKIE = "waybill_csrf"
 CSRF_FIELD = "csrf_token"
 PROBE_PATH = "/healthz"
 API_PREFIX = "/api/"
-ANONYMOUS = "anonymous"
-
-_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _TOKEN_BYTES = 32
 
 _HEADERS = {
@@ -50,19 +46,9 @@ def csrf_token() -> str:
     return str(g.csrf_token)
 
 
-def principal() -> str:
-    """Who asks: as a proxy that is believed says, else by certificate, else `anonymous`."""
-    settings = current().settings
-    named = request.headers.get(settings.principal_header, "") if settings.principal_header else ""
-    return named.strip() or (_common_name() if settings.client_certificates else "") or ANONYMOUS
-
-
-def _common_name() -> str:
-    """That of the browser's certificate, which gunicorn's TLS has verified; empty for none."""
-    connection = request.environ.get("gunicorn.socket")
-    shown = connection.getpeercert() if isinstance(connection, ssl.SSLSocket) else None
-    subject: Any = (shown or {}).get("subject", ())
-    return next((str(value) for part in subject for key, value in part if key == "commonName"), "")
+def renew_csrf_token() -> None:
+    """One that nobody has had before this browser logged in."""
+    g.csrf_token = secrets.token_urlsafe(_TOKEN_BYTES)
 
 
 def _check_host() -> None:
@@ -74,7 +60,7 @@ def _check_host() -> None:
 
 def _check_origin() -> None:
     """A program sends no Origin; a browser always does with what changes something."""
-    if request.method in _SAFE_METHODS:
+    if request.method in SAFE_METHODS:
         return
     origin = request.headers.get("Origin")
     if origin is not None and urlsplit(origin).netloc != request.host:

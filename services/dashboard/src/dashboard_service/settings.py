@@ -1,11 +1,21 @@
 """The dashboard's settings; prefix DASHBOARD_."""
 
 import re
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from chassis.settings import Address, CommaList, ServiceSettings, SettingsError, host_and_port, is_loopback, load
+from chassis.settings import (
+    Address,
+    CommaList,
+    ServiceSettings,
+    SettingsError,
+    host_and_port,
+    is_loopback,
+    load,
+    open_listeners,
+)
 from pydantic import AfterValidator, Field
 from pydantic_settings import SettingsConfigDict
 
@@ -46,6 +56,8 @@ class DashboardSettings(ServiceSettings):
     principal_header: Annotated[str, AfterValidator(_header_name)] = ""
     # Whether browsers show a certificate of WAYBILL_TLS_CA_FILE, whose common name says who asks.
     client_certificates: Literal["", "optional", "required"] = ""
+    # How long one stays logged in, at most; less where the token ends before.
+    session_hours: float = Field(12, gt=0, le=720)
     # How long an entry of the audit log is kept.
     audit_days: int = Field(90, ge=1, le=3_650)
     traces_listen: Address = "127.0.0.1:50054"
@@ -57,6 +69,24 @@ class DashboardSettings(ServiceSettings):
     def stored_locally(self) -> tuple[str, ...]:
         """None that matters beside a Redis elsewhere: the audit log is the dashboard's own, and no other service's."""
         return ()
+
+    def open_listeners(self) -> Iterator[tuple[str, str]]:
+        yield from open_listeners(self.waybill, {"DASHBOARD_TRACES_LISTEN": self.traces_listen})
+        if self.waybill.insecure or is_loopback(host_and_port(self.listen)[0]):
+            return
+        if not self.waybill.tls or not (self.waybill.tokens_file or self.client_certificates == "required"):
+            yield (
+                "DASHBOARD_LISTEN",
+                (
+                    f"{self.listen} is reachable from other machines: set WAYBILL_TLS_CERT_FILE, WAYBILL_TLS_KEY_FILE "
+                    "and WAYBILL_TLS_CA_FILE, and WAYBILL_TOKENS_FILE or DASHBOARD_CLIENT_CERTIFICATES=required; or "
+                    "WAYBILL_INSECURE=1 to go without"
+                ),
+            )
+
+    @property
+    def session_lasts(self) -> timedelta:
+        return timedelta(hours=self.session_hours)
 
     @property
     def audit_kept(self) -> timedelta:
@@ -76,19 +106,10 @@ class DashboardSettings(ServiceSettings):
 
 
 def read() -> DashboardSettings:
-    """From the environment; raises SettingsError with every bad variable.
-
-    The dashboard has no authentication of its own: a listener beyond loopback needs WAYBILL_INSECURE.
-    """
+    """From the environment; raises SettingsError with every bad variable."""
     settings = load(DashboardSettings)
-    problems = {
-        f"DASHBOARD_{name}": f"{address} is reachable from other machines and the dashboard asks nobody who they are: "
-        "listen on loopback behind a proxy that does, or set WAYBILL_INSECURE=1"
-        for name, address in (("LISTEN", settings.listen), ("TRACES_LISTEN", settings.traces_listen))
-        if not is_loopback(host_and_port(address)[0]) and not settings.waybill.insecure
-    }
     if settings.client_certificates and not settings.waybill.tls:
-        problems["DASHBOARD_CLIENT_CERTIFICATES"] = "means nothing without TLS: set WAYBILL_TLS_* or leave it out"
-    if problems:
-        raise SettingsError(problems)
+        raise SettingsError(
+            {"DASHBOARD_CLIENT_CERTIFICATES": "means nothing without TLS: set WAYBILL_TLS_* or leave it out"}
+        )
     return settings

@@ -8,15 +8,13 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import AsyncIterator
-from typing import NoReturn
 
 import grpc
 from chassis import logging
-from chassis.errors import NotFound, ResourceExhausted, Violations, WaybillError
-from chassis.statuses import STATUS_DETAILS_KEY, to_status
+from chassis.errors import NotFound, ResourceExhausted, Violations
+from chassis.rpc_server import RpcServer
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
-from grpc_reflection.v1alpha import reflection
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 from waybill.traces.v1 import traces_pb2, traces_pb2_grpc
 
@@ -30,13 +28,6 @@ MAX_WATCHERS = 256
 MAX_LAG = 20_000
 
 _TRACE_ID_DIGITS = 32
-_SERVICES = (
-    trace_service_pb2.DESCRIPTOR.services_by_name["TraceService"].full_name,
-    traces_pb2.DESCRIPTOR.services_by_name["TraceService"].full_name,
-    health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
-    reflection.SERVICE_NAME,
-)
-
 log = logging.get_logger()
 
 
@@ -77,27 +68,21 @@ class Traces(traces_pb2_grpc.TraceServiceServicer):
     async def GetTrace(
         self, request: traces_pb2.GetTraceRequest, context: grpc.aio.ServicerContext[object, object]
     ) -> traces_pb2.GetTraceResponse:
-        try:
-            _check(request.trace_id)
-            spans = [traces_pb2.Span.FromString(encoded) for encoded in self._store.get(request.trace_id)]
-            if not spans:
-                raise NotFound(
-                    f"nothing of trace {request.trace_id} has been received, or it is no longer kept",
-                    reason="TRACE_NOT_FOUND",
-                    metadata={"trace_id": request.trace_id},
-                )
-        except WaybillError as error:
-            await _refuse(context, error)
+        _check(request.trace_id)
+        spans = [traces_pb2.Span.FromString(encoded) for encoded in self._store.get(request.trace_id)]
+        if not spans:
+            raise NotFound(
+                f"nothing of trace {request.trace_id} has been received, or it is no longer kept",
+                reason="TRACE_NOT_FOUND",
+                metadata={"trace_id": request.trace_id},
+            )
         return traces_pb2.GetTraceResponse(spans=sorted(spans, key=lambda span: span.start_time.ToNanoseconds()))
 
     async def WatchTrace(
         self, request: traces_pb2.WatchTraceRequest, context: grpc.aio.ServicerContext[object, object]
     ) -> AsyncIterator[traces_pb2.WatchTraceResponse]:
-        try:
-            _check(request.trace_id)
-            self._check_watchers()
-        except WaybillError as error:
-            await _refuse(context, error)
+        _check(request.trace_id)
+        self._check_watchers()
         arrived: asyncio.Queue[bytes | None] = asyncio.Queue()
         known = self._store.get(request.trace_id)
         stop = self._store.watch(request.trace_id, arrived.put_nowait)
@@ -107,8 +92,7 @@ class Traces(traces_pb2_grpc.TraceServiceServicer):
                 yield _seen(encoded)
             while (further := await arrived.get()) is not None:
                 if arrived.qsize() > MAX_LAG:
-                    lag = ResourceExhausted(f"more than {MAX_LAG} spans wait for this watcher", reason="WATCHER_LAGS")
-                    await _refuse(context, lag)
+                    raise ResourceExhausted(f"more than {MAX_LAG} spans wait for this watcher", reason="WATCHER_LAGS")
                 yield _seen(further)
         finally:
             stop()
@@ -135,13 +119,6 @@ def _check(trace_id: str) -> None:
     violations.raise_if_any()
 
 
-async def _refuse(context: grpc.aio.ServicerContext[object, object], error: WaybillError) -> NoReturn:
-    status = to_status(error, "dashboard")
-    details = ((STATUS_DETAILS_KEY, status.SerializeToString()),)
-    await context.abort(error.code, error.message, details)
-    raise AssertionError  # abort does not return
-
-
 class TraceServer:
     """The receiver's server, startable in a test as in its process."""
 
@@ -150,15 +127,19 @@ class TraceServer:
         self._traces = Traces(self.store)
         self._health = health.HealthServicer()
         self._grace = settings.waybill.grace_seconds
-        self._server = grpc.aio.server(options=(("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),))
-        trace_service_pb2_grpc.add_TraceServiceServicer_to_server(Receiver(self.store), self._server)
-        traces_pb2_grpc.add_TraceServiceServicer_to_server(self._traces, self._server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection(_SERVICES, self._server)
-        self.port = _bind(self._server, settings)
+        self._listen = settings.traces_listen
+        # It leads on to no other service, and spans about spans would have no end.
+        waybill = settings.waybill.model_copy(update={"routes": {}, "max_payload_bytes": MAX_MESSAGE_BYTES})
+        self._server = RpcServer("dashboard", waybill, quiet=True)
+        self._server.add(trace_service_pb2_grpc.add_TraceServiceServicer_to_server, Receiver(self.store))
+        self._server.add(traces_pb2_grpc.add_TraceServiceServicer_to_server, self._traces)
+        self._server.add(health_pb2_grpc.add_HealthServicer_to_server, self._health)
+        self._server.add_reflection()
+        self.port = 0
 
     async def start(self) -> None:
-        await self._server.start()
+        """Raises RuntimeError when the address is taken."""
+        self.port = await self._server.start(self._listen)
         await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
 
     async def stop(self) -> None:
@@ -184,11 +165,3 @@ async def _serve(settings: DashboardSettings) -> None:
     await told_to_end.wait()
     await server.stop()
     log.info("traces.stopped", spans=server.store.spans, traces=server.store.traces)
-
-
-def _bind(server: grpc.aio.Server, settings: DashboardSettings) -> int:
-    waybill = settings.waybill
-    if not (waybill.tls_cert_file and waybill.tls_key_file):
-        return server.add_insecure_port(settings.traces_listen)
-    pair = (waybill.tls_key_file.read_bytes(), waybill.tls_cert_file.read_bytes())
-    return server.add_secure_port(settings.traces_listen, grpc.ssl_server_credentials([pair]))

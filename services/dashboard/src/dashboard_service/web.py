@@ -1,18 +1,20 @@
 """The Flask application: pages, the live stream and the API, over one set of clients."""
 
 import grpc
+from chassis.authority import Authority
 from chassis.errors import WaybillError
 from flask import Flask, Response, jsonify, make_response, render_template, request
 from jinja2 import StrictUndefined
 from werkzeug.exceptions import HTTPException
 
-from dashboard_service import api, context, presentation, problems, security
+from dashboard_service import api, context, login, presentation, problems, security
 from dashboard_service.audit_log import AuditLog
 from dashboard_service.clients import Clients
 from dashboard_service.context import Dashboard
 from dashboard_service.errands import Errands
 from dashboard_service.live import Hub
 from dashboard_service.problems import Problem
+from dashboard_service.sessions import Sessions
 from dashboard_service.settings import DashboardSettings
 from dashboard_service.views import (
     alerts,
@@ -39,14 +41,18 @@ def create_app(settings: DashboardSettings, clients: Clients) -> Flask:
     app.config["MAX_FORM_MEMORY_SIZE"] = app.config["MAX_CONTENT_LENGTH"]
     app.jinja_env.undefined = StrictUndefined
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    authority = Authority(settings.service, settings.waybill)
     app.extensions[context.KEY] = Dashboard(
         settings,
         clients,
         Hub(clients, settings.max_streams),
+        authority,
+        Sessions(authority, settings.folder / "session.key", settings.session_lasts),
         AuditLog(settings.database, settings.audit_kept),
         Errands(),
     )
     security.install(app)
+    login.install(app)
     presentation.install(app)
     for module in (
         overview,

@@ -167,7 +167,8 @@ for _, each in ipairs(waiting_suspects) do redis.call('ZADD', each[1], each[2], 
 if #answer > 1 then
   local ids = {}
   for i = 2, #answer do ids[i - 1] = answer[i][1] end
-  redis.call('SET', last_key, number .. ' ' .. table.concat(ids, ' '), 'PX', math.ceil(lease / 500))
+  -- For longer than any outage after which the worker may still come for them.
+  redis.call('SET', last_key, number .. ' ' .. table.concat(ids, ' '), 'EX', 86400)
 elseif last then
   redis.call('DEL', last_key)
 end

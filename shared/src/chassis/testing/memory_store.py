@@ -41,8 +41,8 @@ class MemoryStore(MemoryAttempts, MemoryArchiving):
 
     _requests: dict[str, tuple[str, str, int]] = field(default_factory=dict)
     _published: dict[str, int] = field(default_factory=dict)
-    #: Of each worker's session: number, operations and end of what its last fetch handed out.
-    _fetched: dict[str, tuple[int, list[str], int]] = field(default_factory=dict)
+    #: Of each worker's session: number and operations of what its last fetch handed out.
+    _fetched: dict[str, tuple[int, list[str]]] = field(default_factory=dict)
     #: Of each worker's session, the operation that may be poison and that it was given last.
     _suspects: dict[str, str] = field(default_factory=dict)
     _turn: int = 0
@@ -157,7 +157,7 @@ class MemoryStore(MemoryAttempts, MemoryArchiving):
         self._fetched.pop(session, None)
         if deliveries:
             ids = [answer[0].decode() for answer in deliveries]
-            self._fetched[session] = (fetch, ids, self.now_us + 2 * lease_us)
+            self._fetched[session] = (fetch, ids)
         next_due = min(self.due.values(), default=None)
         return [-1 if next_due is None else max(0, next_due - self.now_us), *deliveries]
 
@@ -171,8 +171,8 @@ class MemoryStore(MemoryAttempts, MemoryArchiving):
 
     def _take_back_unheard(self, session: str, heard: int) -> None:
         """Nobody runs what a fetch handed out whose answer was lost."""
-        number, ids, until = self._fetched.get(session, (heard, [], 0))
-        if number == heard or until <= self.now_us:
+        number, ids = self._fetched.get(session, (heard, []))
+        if number == heard:
             return
         for operation in [self.operations[id_] for id_ in ids if id_ in self.operations]:
             if not operation.delivery.startswith(f"{session}.{number}:"):

@@ -1,6 +1,7 @@
 """One method: Submit takes the task's name, its payload, and a request_id."""
 
 import grpc
+from chassis import roles
 from chassis.rpc import Gateway
 from google.longrunning import operations_pb2
 from google.protobuf.struct_pb2 import Struct
@@ -41,5 +42,5 @@ def serve(settings):
     from sample_service import tasks  # noqa: F401, PLC0415 (registers them)
 
     gateway = Gateway(app, settings)
-    gateway.add(register, SampleServicer(gateway.operations))
+    gateway.add(register, SampleServicer(gateway.operations), roles.SUBMITTERS)
     return gateway.run()

@@ -1,6 +1,7 @@
 """One method, Submit: it takes Work, and accepts it for the task that it names."""
 
 import grpc
+from chassis import roles
 from chassis.rpc import Gateway
 from google.longrunning import operations_pb2
 
@@ -40,5 +41,5 @@ def serve(settings):
     from chaos_service import tasks  # noqa: F401, PLC0415 (registers them)
 
     gateway = Gateway(app, settings)
-    gateway.add(register, ChaosServicer(gateway.operations))
+    gateway.add(register, ChaosServicer(gateway.operations), roles.SUBMITTERS)
     return gateway.run()

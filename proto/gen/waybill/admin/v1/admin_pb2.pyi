@@ -240,6 +240,8 @@ class Worker(_message.Message):
     HEARTBEAT_TIME_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
     TASKS_FIELD_NUMBER: _builtins.int
+    CONTRACT_HASH_FIELD_NUMBER: _builtins.int
+    CONTRACT_DIFFERS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`<service>@<host>:<pid>`."""
     host: _builtins.str
@@ -252,6 +254,10 @@ class Worker(_message.Message):
     version: _builtins.str
     draining: _builtins.bool
     """Takes nothing any more and ends when its attempts have."""
+    contract_hash: _builtins.str
+    """Of the contracts that it was built with; equal ones were built alike. Empty: a worker too old to tell."""
+    contract_differs: _builtins.bool
+    """Its contract is another one than that of the gateway that answers: one of the two is older."""
     @_builtins.property
     def queues(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -282,10 +288,12 @@ class Worker(_message.Message):
         heartbeat_time: _timestamp_pb2.Timestamp | None = ...,
         draining: _builtins.bool = ...,
         tasks: _abc.Iterable[_builtins.str] | None = ...,
+        contract_hash: _builtins.str = ...,
+        contract_differs: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat_time", b"heartbeat_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["concurrency", b"concurrency", "draining", b"draining", "heartbeat_time", b"heartbeat_time", "host", b"host", "memory_bytes", b"memory_bytes", "name", b"name", "operations", b"operations", "pid", b"pid", "pool", b"pool", "queues", b"queues", "start_time", b"start_time", "tasks", b"tasks", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["concurrency", b"concurrency", "contract_differs", b"contract_differs", "contract_hash", b"contract_hash", "draining", b"draining", "heartbeat_time", b"heartbeat_time", "host", b"host", "memory_bytes", b"memory_bytes", "name", b"name", "operations", b"operations", "pid", b"pid", "pool", b"pool", "queues", b"queues", "start_time", b"start_time", "tasks", b"tasks", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -316,16 +324,23 @@ class ListWorkersResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     WORKERS_FIELD_NUMBER: _builtins.int
+    GATEWAY_VERSION_FIELD_NUMBER: _builtins.int
+    GATEWAY_CONTRACT_HASH_FIELD_NUMBER: _builtins.int
+    gateway_version: _builtins.str
+    """Version and contract of the gateway that answers. Empty: a gateway too old to tell."""
+    gateway_contract_hash: _builtins.str
     @_builtins.property
     def workers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Worker]: ...
     def __init__(
         self,
         *,
         workers: _abc.Iterable[Global___Worker] | None = ...,
+        gateway_version: _builtins.str = ...,
+        gateway_contract_hash: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gateway_contract_hash", b"gateway_contract_hash", "gateway_version", b"gateway_version", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,23 +26,26 @@ from google.protobuf import any_pb2 as google_dot_protobuf_dot_any__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from waybill.operations.v1 import operations_pb2 as waybill_dot_operations_dot_v1_dot_operations__pb2
+from waybill.options.v1 import options_pb2 as waybill_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ewaybill/events/v1/events.proto\x12\x11waybill.events.v1\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&waybill/operations/v1/operations.proto\"\xa5\x01\n\x05\x45vent\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07subject\x18\x05 \x01(\t\x12\x13\n\x0btraceparent\x18\x06 \x01(\t\x12\"\n\x04\x64\x61ta\x18\x07 \x01(\x0b\x32\x14.google.protobuf.Any\"\xc6\x03\n\x10OperationChanged\x12\x11\n\toperation\x18\x01 \x01(\t\x12\x34\n\x05state\x18\x02 \x01(\x0e\x32%.waybill.operations.v1.OperationState\x12\x0c\n\x04task\x18\x03 \x01(\t\x12\r\n\x05queue\x18\x04 \x01(\t\x12\x31\n\x08priority\x18\x05 \x01(\x0e\x32\x1f.waybill.operations.v1.Priority\x12\x0f\n\x07\x61ttempt\x18\x06 \x01(\x05\x12\x14\n\x0cmax_attempts\x18\x07 \x01(\x05\x12\x0e\n\x06worker\x18\x08 \x01(\t\x12\x31\n\x08progress\x18\t \x01(\x0b\x32\x1f.waybill.operations.v1.Progress\x12\x12\n\nerror_code\x18\n \x01(\x05\x12\x15\n\rerror_message\x18\x0b \x01(\t\x12/\n\x0b\x63reate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08trace_id\x18\r \x01(\t\x12\x0e\n\x06parent\x18\x0e \x01(\t\x12\x31\n\rschedule_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"s\n\x10SubscribeRequest\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\r\n\x05types\x18\x02 \x03(\t\x12\x0e\n\x06\x63ursor\x18\x03 \x01(\t\x12/\n\x0cmin_interval\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x81\x01\n\x11SubscribeResponse\x12\'\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x18.waybill.events.v1.Event\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12\x33\n\x05\x62\x61tch\x18\x03 \x03(\x0b\x32$.waybill.events.v1.SubscribeResponse2h\n\x0c\x45ventService\x12X\n\tSubscribe\x12#.waybill.events.v1.SubscribeRequest\x1a$.waybill.events.v1.SubscribeResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ewaybill/events/v1/events.proto\x12\x11waybill.events.v1\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&waybill/operations/v1/operations.proto\x1a waybill/options/v1/options.proto\"\xa5\x01\n\x05\x45vent\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07subject\x18\x05 \x01(\t\x12\x13\n\x0btraceparent\x18\x06 \x01(\t\x12\"\n\x04\x64\x61ta\x18\x07 \x01(\x0b\x32\x14.google.protobuf.Any\"\xc6\x03\n\x10OperationChanged\x12\x11\n\toperation\x18\x01 \x01(\t\x12\x34\n\x05state\x18\x02 \x01(\x0e\x32%.waybill.operations.v1.OperationState\x12\x0c\n\x04task\x18\x03 \x01(\t\x12\r\n\x05queue\x18\x04 \x01(\t\x12\x31\n\x08priority\x18\x05 \x01(\x0e\x32\x1f.waybill.operations.v1.Priority\x12\x0f\n\x07\x61ttempt\x18\x06 \x01(\x05\x12\x14\n\x0cmax_attempts\x18\x07 \x01(\x05\x12\x0e\n\x06worker\x18\x08 \x01(\t\x12\x31\n\x08progress\x18\t \x01(\x0b\x32\x1f.waybill.operations.v1.Progress\x12\x12\n\nerror_code\x18\n \x01(\x05\x12\x15\n\rerror_message\x18\x0b \x01(\t\x12/\n\x0b\x63reate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08trace_id\x18\r \x01(\t\x12\x0e\n\x06parent\x18\x0e \x01(\t\x12\x31\n\rschedule_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"s\n\x10SubscribeRequest\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\r\n\x05types\x18\x02 \x03(\t\x12\x0e\n\x06\x63ursor\x18\x03 \x01(\t\x12/\n\x0cmin_interval\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x81\x01\n\x11SubscribeResponse\x12\'\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x18.waybill.events.v1.Event\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12\x33\n\x05\x62\x61tch\x18\x03 \x03(\x0b\x32$.waybill.events.v1.SubscribeResponse2t\n\x0c\x45ventService\x12\x64\n\tSubscribe\x12#.waybill.events.v1.SubscribeRequest\x1a$.waybill.events.v1.SubscribeResponse\"\n\xaa\xed\x18\x06\n\x04\x01\x02\x03\x04\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'waybill.events.v1.events_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_EVENT']._serialized_start=186
-  _globals['_EVENT']._serialized_end=351
-  _globals['_OPERATIONCHANGED']._serialized_start=354
-  _globals['_OPERATIONCHANGED']._serialized_end=808
-  _globals['_SUBSCRIBEREQUEST']._serialized_start=810
-  _globals['_SUBSCRIBEREQUEST']._serialized_end=925
-  _globals['_SUBSCRIBERESPONSE']._serialized_start=928
-  _globals['_SUBSCRIBERESPONSE']._serialized_end=1057
-  _globals['_EVENTSERVICE']._serialized_start=1059
-  _globals['_EVENTSERVICE']._serialized_end=1163
+  _globals['_EVENTSERVICE'].methods_by_name['Subscribe']._loaded_options = None
+  _globals['_EVENTSERVICE'].methods_by_name['Subscribe']._serialized_options = b'\252\355\030\006\n\004\001\002\003\004'
+  _globals['_EVENT']._serialized_start=220
+  _globals['_EVENT']._serialized_end=385
+  _globals['_OPERATIONCHANGED']._serialized_start=388
+  _globals['_OPERATIONCHANGED']._serialized_end=842
+  _globals['_SUBSCRIBEREQUEST']._serialized_start=844
+  _globals['_SUBSCRIBEREQUEST']._serialized_end=959
+  _globals['_SUBSCRIBERESPONSE']._serialized_start=962
+  _globals['_SUBSCRIBERESPONSE']._serialized_end=1091
+  _globals['_EVENTSERVICE']._serialized_start=1093
+  _globals['_EVENTSERVICE']._serialized_end=1209
 # @@protoc_insertion_point(module_scope)

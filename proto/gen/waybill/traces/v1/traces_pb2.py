@@ -23,9 +23,10 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from waybill.options.v1 import options_pb2 as waybill_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ewaybill/traces/v1/traces.proto\x12\x11waybill.traces.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"-\n\x08SpanLink\x12\x10\n\x08trace_id\x18\x01 \x01(\t\x12\x0f\n\x07span_id\x18\x02 \x01(\t\"\x99\x03\n\x04Span\x12\x0f\n\x07span_id\x18\x01 \x01(\t\x12\x16\n\x0eparent_span_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12)\n\x04kind\x18\x04 \x01(\x0e\x32\x1b.waybill.traces.v1.SpanKind\x12\x0f\n\x07service\x18\x05 \x01(\t\x12.\n\nstart_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x65rror\x18\x08 \x01(\x08\x12\x15\n\rerror_message\x18\t \x01(\t\x12;\n\nattributes\x18\n \x03(\x0b\x32\'.waybill.traces.v1.Span.AttributesEntry\x12*\n\x05links\x18\x0b \x03(\x0b\x32\x1b.waybill.traces.v1.SpanLink\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"#\n\x0fGetTraceRequest\x12\x10\n\x08trace_id\x18\x01 \x01(\t\":\n\x10GetTraceResponse\x12&\n\x05spans\x18\x01 \x03(\x0b\x32\x17.waybill.traces.v1.Span\"%\n\x11WatchTraceRequest\x12\x10\n\x08trace_id\x18\x01 \x01(\t\";\n\x12WatchTraceResponse\x12%\n\x04span\x18\x01 \x01(\x0b\x32\x17.waybill.traces.v1.Span*\x99\x01\n\x08SpanKind\x12\x19\n\x15SPAN_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12SPAN_KIND_INTERNAL\x10\x01\x12\x14\n\x10SPAN_KIND_SERVER\x10\x02\x12\x14\n\x10SPAN_KIND_CLIENT\x10\x03\x12\x16\n\x12SPAN_KIND_PRODUCER\x10\x04\x12\x16\n\x12SPAN_KIND_CONSUMER\x10\x05\x32\xc0\x01\n\x0cTraceService\x12S\n\x08GetTrace\x12\".waybill.traces.v1.GetTraceRequest\x1a#.waybill.traces.v1.GetTraceResponse\x12[\n\nWatchTrace\x12$.waybill.traces.v1.WatchTraceRequest\x1a%.waybill.traces.v1.WatchTraceResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ewaybill/traces/v1/traces.proto\x12\x11waybill.traces.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a waybill/options/v1/options.proto\"-\n\x08SpanLink\x12\x10\n\x08trace_id\x18\x01 \x01(\t\x12\x0f\n\x07span_id\x18\x02 \x01(\t\"\x99\x03\n\x04Span\x12\x0f\n\x07span_id\x18\x01 \x01(\t\x12\x16\n\x0eparent_span_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12)\n\x04kind\x18\x04 \x01(\x0e\x32\x1b.waybill.traces.v1.SpanKind\x12\x0f\n\x07service\x18\x05 \x01(\t\x12.\n\nstart_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x65rror\x18\x08 \x01(\x08\x12\x15\n\rerror_message\x18\t \x01(\t\x12;\n\nattributes\x18\n \x03(\x0b\x32\'.waybill.traces.v1.Span.AttributesEntry\x12*\n\x05links\x18\x0b \x03(\x0b\x32\x1b.waybill.traces.v1.SpanLink\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"#\n\x0fGetTraceRequest\x12\x10\n\x08trace_id\x18\x01 \x01(\t\":\n\x10GetTraceResponse\x12&\n\x05spans\x18\x01 \x03(\x0b\x32\x17.waybill.traces.v1.Span\"%\n\x11WatchTraceRequest\x12\x10\n\x08trace_id\x18\x01 \x01(\t\";\n\x12WatchTraceResponse\x12%\n\x04span\x18\x01 \x01(\x0b\x32\x17.waybill.traces.v1.Span*\x99\x01\n\x08SpanKind\x12\x19\n\x15SPAN_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12SPAN_KIND_INTERNAL\x10\x01\x12\x14\n\x10SPAN_KIND_SERVER\x10\x02\x12\x14\n\x10SPAN_KIND_CLIENT\x10\x03\x12\x16\n\x12SPAN_KIND_PRODUCER\x10\x04\x12\x16\n\x12SPAN_KIND_CONSUMER\x10\x05\x32\xd6\x01\n\x0cTraceService\x12^\n\x08GetTrace\x12\".waybill.traces.v1.GetTraceRequest\x1a#.waybill.traces.v1.GetTraceResponse\"\t\xaa\xed\x18\x05\n\x03\x01\x03\x04\x12\x66\n\nWatchTrace\x12$.waybill.traces.v1.WatchTraceRequest\x1a%.waybill.traces.v1.WatchTraceResponse\"\t\xaa\xed\x18\x05\n\x03\x01\x03\x04\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,22 +35,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SPAN_ATTRIBUTESENTRY']._loaded_options = None
   _globals['_SPAN_ATTRIBUTESENTRY']._serialized_options = b'8\001'
-  _globals['_SPANKIND']._serialized_start=743
-  _globals['_SPANKIND']._serialized_end=896
-  _globals['_SPANLINK']._serialized_start=86
-  _globals['_SPANLINK']._serialized_end=131
-  _globals['_SPAN']._serialized_start=134
-  _globals['_SPAN']._serialized_end=543
-  _globals['_SPAN_ATTRIBUTESENTRY']._serialized_start=494
-  _globals['_SPAN_ATTRIBUTESENTRY']._serialized_end=543
-  _globals['_GETTRACEREQUEST']._serialized_start=545
-  _globals['_GETTRACEREQUEST']._serialized_end=580
-  _globals['_GETTRACERESPONSE']._serialized_start=582
-  _globals['_GETTRACERESPONSE']._serialized_end=640
-  _globals['_WATCHTRACEREQUEST']._serialized_start=642
-  _globals['_WATCHTRACEREQUEST']._serialized_end=679
-  _globals['_WATCHTRACERESPONSE']._serialized_start=681
-  _globals['_WATCHTRACERESPONSE']._serialized_end=740
-  _globals['_TRACESERVICE']._serialized_start=899
-  _globals['_TRACESERVICE']._serialized_end=1091
+  _globals['_TRACESERVICE'].methods_by_name['GetTrace']._loaded_options = None
+  _globals['_TRACESERVICE'].methods_by_name['GetTrace']._serialized_options = b'\252\355\030\005\n\003\001\003\004'
+  _globals['_TRACESERVICE'].methods_by_name['WatchTrace']._loaded_options = None
+  _globals['_TRACESERVICE'].methods_by_name['WatchTrace']._serialized_options = b'\252\355\030\005\n\003\001\003\004'
+  _globals['_SPANKIND']._serialized_start=777
+  _globals['_SPANKIND']._serialized_end=930
+  _globals['_SPANLINK']._serialized_start=120
+  _globals['_SPANLINK']._serialized_end=165
+  _globals['_SPAN']._serialized_start=168
+  _globals['_SPAN']._serialized_end=577
+  _globals['_SPAN_ATTRIBUTESENTRY']._serialized_start=528
+  _globals['_SPAN_ATTRIBUTESENTRY']._serialized_end=577
+  _globals['_GETTRACEREQUEST']._serialized_start=579
+  _globals['_GETTRACEREQUEST']._serialized_end=614
+  _globals['_GETTRACERESPONSE']._serialized_start=616
+  _globals['_GETTRACERESPONSE']._serialized_end=674
+  _globals['_WATCHTRACEREQUEST']._serialized_start=676
+  _globals['_WATCHTRACEREQUEST']._serialized_end=713
+  _globals['_WATCHTRACERESPONSE']._serialized_start=715
+  _globals['_WATCHTRACERESPONSE']._serialized_end=774
+  _globals['_TRACESERVICE']._serialized_start=933
+  _globals['_TRACESERVICE']._serialized_end=1147
 # @@protoc_insertion_point(module_scope)

@@ -21,7 +21,7 @@ import grpc
 from chassis.errors import FieldViolation, InvalidArgument, WaybillError
 from flask import Blueprint, Response, request, stream_with_context
 
-from dashboard_service import cursors
+from dashboard_service import cursors, login
 from dashboard_service.context import current
 from dashboard_service.feed import Entry
 from dashboard_service.live import is_about
@@ -120,7 +120,7 @@ def _frames(opened: Stream, position: Position, panel: Panel) -> Iterator[bytes]
         if batch.sample is not None:
             sent.append(frame("sample", json.dumps(_summary(batch.sample))))
         yield from sent or (position.heartbeat(),)
-        if batch.ended:
+        if batch.ended or not login.still_admitted():
             return
 
 
