@@ -38,6 +38,7 @@ def open_database(url: str, metadata: sa.MetaData) -> Engine:
 
     Any number of processes may call it at once: one runs the revisions that are missing, in one transaction, the others
     wait for it. With none missing it is one query. A revision that only a newer version knows is accepted.
+
     `engine.begin()` is for everything that writes: on SQLite it takes the write lock at its
     start (BEGIN IMMEDIATE), so that it waits for other writers, at most 5 s, and never fails
     half-way. A transaction that a SELECT on `engine.connect()` opens reads one snapshot and
