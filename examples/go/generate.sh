@@ -5,7 +5,7 @@ set -eu
 cd "$(dirname "$0")"
 here=waybill.example/gen
 files="waybill/events/v1/events.proto waybill/metrics/v1/metrics.proto waybill/operations/v1/operations.proto
-       waybill/reports/v1/reports.proto"
+       waybill/options/v1/options.proto waybill/reports/v1/reports.proto"
 mkdir -p gen bin
 GOBIN="$PWD/bin" go install google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc
 if command -v protoc >/dev/null; then set -- protoc; else set -- "${PYTHON:-python3}" -m grpc_tools.protoc; fi

@@ -183,7 +183,7 @@ async def test_a_slow_owner_is_answered_for_within_the_deadline():
     """The client gets a Status with RetryInfo before its own deadline passes."""
     async with pair() as both:
         with pytest.raises(grpc.aio.AioRpcError) as raised:
-            await both.stub.GetReport(reports_pb2.GetReportRequest(report_id="slow"), timeout=1)
+            await both.stub.GetReport(reports_pb2.GetReportRequest(report_id="slow"), timeout=4)
 
     error = error_of(raised)
     assert (error.code, error.reason) == (grpc.StatusCode.UNAVAILABLE, "BACKEND_UNAVAILABLE")

@@ -280,7 +280,7 @@ def test_a_replay_links_to_what_it_replays(stack):
 
 def test_spans_have_the_attributes_that_the_table_lists(stack, whole):
     """Nothing undocumented, on any span of this run; and every documented attribute was seen."""
-    rows = re.findall(r"^\| (`[^|]*) \| ([^|]*) \|", DOCUMENT.split("## Attributes")[1], re.MULTILINE)
+    rows = re.findall(r"^\| (`[^|]*) \| ([^|]*) \|", DOCUMENT.split("## Attributes")[1].split("\n## ")[0], re.MULTILINE)
     documented = {name for cell, _ in rows for name in re.findall(r"`([^`]+)`", cell)}
     exact = {name for name in documented if "*" not in name}
     prefixes = tuple(name.split("*")[0] for name in documented if "*" in name)

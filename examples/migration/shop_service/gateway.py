@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from chassis import roles
 from chassis.operations import Operations
 from chassis.rpc import Gateway
 from google.longrunning import operations_pb2
@@ -28,5 +29,5 @@ class ShopServicer:
 def serve(settings: ShopSettings) -> int:
     """Serve until told to end."""
     gateway = Gateway(app, settings)
-    gateway.add(contract.add_servicer, ShopServicer(gateway.operations))
+    gateway.add(contract.add_servicer, ShopServicer(gateway.operations), roles.SUBMITTERS)
     return gateway.run()
