@@ -85,10 +85,14 @@ def report(stack):
     )
 
 
-def mails_to(stack, address):
-    """How many mails to the address lie in the Maildir."""
-    wanted = f"To: {address}".encode()
-    return sum(wanted in path.read_bytes() for path in (stack.maildir / "new").iterdir())
+def mails_to(stack, address, text=""):
+    """How many mails to the address, with this text in them, lie in the Maildir."""
+    wanted = (f"To: {address}".encode(), text.encode())
+    # Long lines are wrapped: quoted-printable.
+    mails = [
+        path.read_bytes().replace(b"=\r\n", b"").replace(b"=\n", b"") for path in (stack.maildir / "new").iterdir()
+    ]
+    return sum(all(part in mail for part in wanted) for mail in mails)
 
 
 @contextmanager

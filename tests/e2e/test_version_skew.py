@@ -10,7 +10,7 @@ from tests import rolling, skew
 from tests.e2e.test_rolling_restarts import WORK
 from tests.stack import Stack, until
 
-pytestmark = [pytest.mark.needs("history"), pytest.mark.own_outage, pytest.mark.slow]
+pytestmark = [pytest.mark.needs("history"), pytest.mark.own_outage, pytest.mark.slow, pytest.mark.thorough]
 
 #: An older release's client: its contracts, stock gRPC, and nothing else of Waybill.
 CLIENT = """

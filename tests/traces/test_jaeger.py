@@ -29,7 +29,7 @@ CROSSING = {
     ("notify", "reports"),
 }
 
-pytestmark = [pytest.mark.needs("jaeger"), pytest.mark.own_outage, pytest.mark.slow]
+pytestmark = [pytest.mark.needs("jaeger"), pytest.mark.own_outage, pytest.mark.slow, pytest.mark.thorough]
 
 
 @pytest.fixture(scope="module")
