@@ -36,7 +36,7 @@ test-all: export WAYBILL_REQUIRE_ALL = 1
 test-all: CHOSEN = not chaos
 test-all: test  ## the same and what is thorough; missing infrastructure is a failure
 
-# An experiment finds the arena of its pool; those of one pool run one after another.
+# The experiments of a file in one pool run one after another, in the arena that their process has for the pool.
 .PHONY: chaos
 chaos: setup  ## the long fault-injection suite; WAYBILL_CHAOS_SEED=... repeats a run
 	$(PYTEST) -n $(JOBS) --dist loadgroup --timeout 900 -m chaos $(PYTEST_ARGS) tests/chaos tests/dashboard tests/e2e

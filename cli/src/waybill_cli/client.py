@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
 import grpc
 from waybill.traces.v1 import traces_pb2, traces_pb2_grpc
-from waybill_client import CALL_TIMEOUT, Tls, aio
+from waybill_client import CALL_TIMEOUT, Tls, WaybillError, aio
 
 __all__ = ["CALL_TIMEOUT", "OPEN", "Access", "Tls", "TraceReceiver", "open_channel"]
 
@@ -23,20 +23,24 @@ class Access:
     # The token may cross a network without TLS.
     plaintext: bool = False
 
+    def connect(self, address: str, on_outage: Callable[[WaybillError], object] | None = None) -> aio.Client:
+        """A client of what listens there. Nothing is sent before the first call."""
+        return aio.connect(address, tls=self.tls, token=self.token, plaintext=self.plaintext, on_outage=on_outage)
+
 
 OPEN = Access()
 
 
 def open_channel(address: str, access: Access = OPEN) -> grpc.aio.Channel:
     """For stubs of one's own. Nothing is sent before the first call."""
-    return aio.connect(address, tls=access.tls, token=access.token, plaintext=access.plaintext).channel
+    return access.connect(address).channel
 
 
 class TraceReceiver:
     """The dashboard's own receiver of recent traces."""
 
     def __init__(self, address: str, access: Access = OPEN) -> None:
-        self._client = aio.connect(address, tls=access.tls, token=access.token, plaintext=access.plaintext)
+        self._client = access.connect(address)
 
     async def __aenter__(self) -> Self:
         return self

@@ -29,7 +29,7 @@ log = get_logger(__name__)
 #: Deliveries beyond the pool's own slots are bounded by this much measured work.
 PREFETCH_SECONDS: Final = 0.1
 MAX_PREFETCH: Final = 256
-#: A delivery that no slot has taken for so long goes back.
+#: A delivery that no slot has taken for so long goes back with the next renewal.
 WAIT_SECONDS: Final = 1.0
 #: Most deliveries of one fetch: bounds how long it keeps the store to itself.
 MAX_FETCH: Final = 100
@@ -64,14 +64,12 @@ class Costs:
     _runs: dict[str, int] = field(default_factory=dict)
     #: Of the last 32 runs or so.
     _mean: float = 0.0
-    _ran: int = 0
 
     def ran(self, task: str, seconds: float) -> None:
-        self._ran = min(32, self._ran + 1)
-        self._mean += (seconds - self._mean) / self._ran
         before = self._seconds.get(task, seconds)
         self._seconds[task] = seconds if seconds > before else before + (seconds - before) / 8
         self._runs[task] = self._runs.get(task, 0) + 1
+        self._mean += (seconds - self._mean) / min(32, sum(self._runs.values()))
 
     def known(self) -> dict[str, timedelta]:
         """Of tasks that ran a few times."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any, Final, TypeAlias, TypeVar
 
 import grpc
@@ -117,13 +117,17 @@ class Edge:
         """Do the work of one RPC; whatever it raises reaches the client as a Status."""
         metadata: dict[str, Any] = dict(context.invocation_metadata() or ())
         call, limit = self._begin(method, context, metadata)
-        bounded = _Bounded(limit, lambda: self.authority.admit(method.rule, metadata, context.auth_context))
+        bounded = _Bounded(
+            limit,
+            self._lingering if method.lingers else None,
+            lambda: self.authority.admit(method.rule, metadata, context.auth_context),
+        )
         code = grpc.StatusCode.OK
         try:
             caller = bounded.admit()
             call.principal, call.roles = caller.name, caller.roles
-            with telemetry.use_span(call.context), bounded.listed(self._lingering if method.lingers else None):
-                async with bounded.timeout:
+            with telemetry.use_span(call.context):
+                async with bounded:
                     return await work(call)
         except grpc.aio.AbortError:
             code = context.code()
@@ -247,27 +251,28 @@ class _Wrapped:
 
 
 class _Bounded:
-    """One call's limits: when it is cut off and, where it lingers, whether its caller may still make it."""
+    """`async with`: TimeoutError when the deadline passes; where it lingers, also when it is told to end."""
 
-    __slots__ = ("admit", "refusal", "timeout")
+    __slots__ = ("_lingering", "_timeout", "admit", "refusal")
 
-    def __init__(self, deadline: float, admit: Callable[[], Principal]) -> None:
-        self.timeout = asyncio.timeout_at(None if deadline == math.inf else deadline)
+    def __init__(self, deadline: float, lingering: set[_Bounded] | None, admit: Callable[[], Principal]) -> None:
+        self._timeout = asyncio.timeout_at(None if deadline == math.inf else deadline)
+        self._lingering = lingering
         self.admit = admit
         #: Why it was ended before its time.
         self.refusal: WaybillError | None = None
 
-    @contextmanager
-    def listed(self, lingering: set[_Bounded] | None) -> Iterator[None]:
-        """Among those that a drain ends, for the length of the block."""
-        if lingering is None:
-            yield
-            return
-        lingering.add(self)
-        try:
-            yield
-        finally:
-            lingering.discard(self)
+    async def __aenter__(self) -> None:
+        await self._timeout.__aenter__()
+        if self._lingering is not None:
+            self._lingering.add(self)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._lingering is not None:
+            self._lingering.discard(self)
+        await self._timeout.__aexit__(kind, error, traceback)
 
     def check(self) -> None:
         """End it where the caller would no longer be admitted."""
@@ -279,7 +284,7 @@ class _Bounded:
 
     def end(self) -> None:
         """TimeoutError in the call, now."""
-        self.timeout.reschedule(asyncio.get_running_loop().time())
+        self._timeout.reschedule(asyncio.get_running_loop().time())
 
 
 def work_seconds(remaining: float | None, *, unbounded: bool) -> tuple[float, float]:

@@ -99,13 +99,7 @@ def over_a_gateway(command: Command, *, announce: bool = True) -> Callable[..., 
             click.echo(f"{address}: {call_text(error)}; waiting for it", err=True)
 
         async def call() -> int | None:
-            async with aio.connect(
-                address,
-                tls=access.tls,
-                token=access.token,
-                plaintext=access.plaintext,
-                on_outage=away if announce else None,
-            ) as gateway:
+            async with access.connect(address, on_outage=away if announce else None) as gateway:
                 return await command(*args, gateway=gateway, output=output, **kwargs)
 
         sys.exit(carry_out(call(), address, output))

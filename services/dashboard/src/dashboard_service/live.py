@@ -21,7 +21,7 @@ from waybill.events.v1 import events_pb2
 
 from dashboard_service import feed as feeds
 from dashboard_service import samples
-from dashboard_service.clients import Answers, Clients, Gateway
+from dashboard_service.clients import Clients, Gateway
 from dashboard_service.depths import Depths
 from dashboard_service.feed import Entry, Feed
 from dashboard_service.pulse import Pulse
@@ -145,7 +145,6 @@ class Hub:
         self.facts: deque[Entry] = deque(maxlen=MAX_FACTS)
         self.sample: samples.Sample | None = None
         self.depths = Depths()
-        self._letters: Answers[int] | None = None
         self._letters_until = 0.0
         self._followers = [Follower(each, self.feeds[each.service], self.pulse, self.facts) for each in clients]
         self._max_streams = max_streams
@@ -226,22 +225,21 @@ class Hub:
             known = self.sample
             if not self._watched.is_set() and known and time.monotonic() - known.monotonic < UNWATCHED_SECONDS:
                 continue
-            self.sample = sample = samples.take(self.clients, self._counted_letters())
+            self.sample = sample = samples.take(self.clients, self._counted_letters(known))
             self.depths.add(sample)
             for stream in tuple(self._streams):
                 stream.tick(sample)
         self.stop()
 
-    def _counted_letters(self) -> Answers[int]:
-        """The last count while it holds; one that a service did not answer does not."""
+    def _counted_letters(self, known: samples.Sample | None) -> Mapping[str, int] | None:
+        """The count of the last sample while it holds; one that a service did not answer does not."""
         moved = [follower for follower in self._followers if follower.letters_moved.is_set()]
-        known = self._letters
-        if known is None or known.problems or moved or time.monotonic() >= self._letters_until:
-            for follower in moved:
-                follower.letters_moved.clear()
-            self._letters = known = samples.count_letters(self.clients)
-            self._letters_until = time.monotonic() + LETTERS_SECONDS
-        return known
+        if known and not known.problems["dead letters"] and not moved and time.monotonic() < self._letters_until:
+            return known.dead_letters
+        for follower in moved:
+            follower.letters_moved.clear()
+        self._letters_until = time.monotonic() + LETTERS_SECONDS
+        return None
 
 
 def catch_up(stream: Stream, gateway: Gateway, feed: Feed, cursor: str) -> None:

@@ -33,7 +33,7 @@ class Sample:
         return sum(self.dead_letters.values())
 
 
-def take(clients: Clients, letters: Answers[int] | None = None) -> Sample:
+def take(clients: Clients, letters: Mapping[str, int] | None = None) -> Sample:
     """Ask every service everything at the same time; of dead letters only where they are not given.
 
     To count them a service looks through its archive, and a browser that is open asks every other second.
@@ -48,7 +48,7 @@ def take(clients: Clients, letters: Answers[int] | None = None) -> Sample:
             admin_pb2.ListWorkersRequest(service=each.service), timeout=seconds
         )
     )
-    letters = letters or count_letters(clients)
+    counted = Answers(letters, {}) if letters is not None else _count_letters(clients)
     queues, workers = asked_queues.answers(), asked_workers.answers()
     return Sample(
         at=datetime.now(UTC),
@@ -56,17 +56,15 @@ def take(clients: Clients, letters: Answers[int] | None = None) -> Sample:
         health=_health(asked_health.answers()),
         queues={service: answer.queues for service, answer in queues.by_service.items()},
         workers={service: answer.workers for service, answer in workers.by_service.items()},
-        dead_letters=letters.by_service,
-        problems={"queues": queues.problems, "workers": workers.problems, "dead letters": letters.problems},
+        dead_letters=counted.by_service,
+        problems={"queues": queues.problems, "workers": workers.problems, "dead letters": counted.problems},
     )
 
 
-def count_letters(clients: Clients) -> Answers[int]:
-    """How many dead letters each service has."""
-    request = admin_pb2.ListDeadLettersRequest
+def _count_letters(clients: Clients) -> Answers[int]:
     asked = clients.ask(
         lambda each: each.dead_letters.ListDeadLetters.future(
-            request(service=each.service, page_size=1), timeout=PAGE_TIMEOUT.total_seconds()
+            admin_pb2.ListDeadLettersRequest(service=each.service, page_size=1), timeout=PAGE_TIMEOUT.total_seconds()
         )
     ).answers()
     return Answers({service: answer.total for service, answer in asked.by_service.items()}, asked.problems)
