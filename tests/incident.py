@@ -121,18 +121,29 @@ def subscribe(stack, name):
 
 def unsubscribe(stack, name):
     """Take the subscriptions and the rule away: later events are another test's."""
-    for kind in ("alert", "report"):
-        request = notify_pb2.DeleteEventSubscriptionRequest(subscription_id=f"{name}-{kind}")
-        stack.notify().DeleteEventSubscription(request)
+    delete_subscriptions(stack, f"{name}-alert", f"{name}-report")
     stack.metrics().DeleteAlertRule(metrics_pb2.DeleteAlertRuleRequest(rule_id=name))
+
+
+def delete_subscriptions(stack, *names):
+    """Until notify's subscriber has left the publishers that nobody wants any more: it forgets where it was."""
+    for name in names:
+        request = notify_pb2.DeleteEventSubscriptionRequest(subscription_id=name)
+        stack.notify().DeleteEventSubscription(request)
+    left = stack.notify().ListEventSubscriptions(notify_pb2.ListEventSubscriptionsRequest(page_size=1_000))
+    wanted = {each.event_type.split(".")[1].encode() for each in left.subscriptions}
+    until(lambda: set(_cursors(stack)) <= wanted, "notify leaves whom nobody wants")
 
 
 def wait_until_followed(stack, *publishers):
     """Until notify's subscriber has a cursor in the events of each: from there on it misses none."""
+    wanted = {publisher.encode() for publisher in publishers}
+    until(lambda: wanted <= set(_cursors(stack)), f"notify follows {', '.join(publishers)}")
+
+
+def _cursors(stack):
     store = stack.store("notify")
-    cursors = store.keys.named("subscriber:subscriptions")
-    for publisher in publishers:
-        until(partial(store.client.hget, cursors, publisher), f"notify follows {publisher}")
+    return store.client.hgetall(store.keys.named("subscriber:subscriptions"))
 
 
 def mail_of(stack, delivery):

@@ -18,6 +18,7 @@ from chassis.subscriber import Subscriber, by_publisher
 from chassis.worker import Attempt, QueueSpec, ServiceApp
 from google.protobuf.wrappers_pb2 import StringValue
 from pydantic_settings import SettingsConfigDict
+from sqlalchemy.exc import OperationalError
 from waybill.events.v1 import events_pb2, events_pb2_grpc
 from waybill.store.v1 import store_pb2
 
@@ -81,6 +82,14 @@ class Depot:
         self.handled = asyncio.Queue()
         self.failures = []
         self.types = {SENT}
+        # So often what is wanted cannot be read.
+        self.away = 0
+
+    def wanted(self):
+        if self.away:
+            self.away -= 1
+            raise OperationalError("SELECT", {}, ConnectionError("the database is away"))
+        return self.types
 
     async def handler(self, event):
         self.handled.put_nowait(event.id)
@@ -124,7 +133,7 @@ async def yard():
 @contextlib.asynccontextmanager
 async def following(valkey, yard, depot):
     settings = DepotSettings(waybill=WaybillSettings(redis_url=valkey.url, routes={"yard": f"127.0.0.1:{yard.port}"}))
-    subscriber = Subscriber(app, settings, name="crates", types=lambda: depot.types, handler=depot.handler)
+    subscriber = Subscriber(app, settings, name="crates", types=depot.wanted, handler=depot.handler)
     ended = asyncio.Event()
     running = asyncio.create_task(subscriber.follow(ended))
     try:
@@ -149,6 +158,15 @@ async def cursor_at(depot, position):
         await changes.subscribe(f"__keyspace@0__:{CURSORS}")
         while depot.cursor() != str(position).encode():
             assert await changes.get_message(timeout=20), f"the cursor stays at {depot.cursor()}"
+
+
+async def cursor_gone(depot, publisher="yard"):
+    """Return when there is none."""
+    async with redis.asyncio.Redis.from_url(depot.url) as client, client.pubsub() as changes:
+        await client.config_set("notify-keyspace-events", "Kgh")
+        await changes.subscribe(f"__keyspace@0__:{CURSORS}")
+        while await client.hexists(CURSORS, publisher):
+            assert await changes.get_message(timeout=20), f"the cursor of {publisher} stays"
 
 
 async def test_an_event_becomes_an_operation_in_its_trace(valkey, yard, depot):
@@ -259,6 +277,49 @@ async def test_wanted_types_may_change(valkey, yard, depot, monkeypatch):
         request = await connected(yard)
 
     assert list(request.types) == ["waybill.yard.crate.lost", SENT]
+    assert request.cursor == "0"
+
+
+async def test_what_is_wanted_anew_begins_then(valkey, yard, depot, monkeypatch):
+    """What happened while nobody wanted it is not handed on: a new subscription is not flooded with the past."""
+    monkeypatch.setattr(subscribing, "TYPES_SECONDS", 0.05)
+    async with following(valkey, yard, depot):
+        await connected(yard)
+        await cursor_at(depot, 0)
+        depot.types = set()
+        await cursor_gone(depot)
+        await yard.publish("unwanted")
+        depot.types = {SENT}
+        request = await connected(yard)
+        await cursor_at(depot, 1)
+        await yard.publish("wanted")
+        await cursor_at(depot, 2)
+
+    assert request.cursor == ""
+    assert [record.request_id for record in depot.accepted()] == ["wanted/0"]
+
+
+async def test_a_cursor_that_an_earlier_process_left_unwanted_is_forgotten(valkey, yard, depot):
+    """The last subscription was deleted while no subscriber ran."""
+    depot.client.hset(CURSORS, mapping={"yard": "0", "quay": "7"})
+    async with following(valkey, yard, depot):
+        await connected(yard)
+        await cursor_gone(depot, "quay")
+
+    assert depot.cursor() == b"0"
+
+
+async def test_a_cursor_stays_while_nobody_can_say_what_is_wanted(valkey, yard, depot, monkeypatch):
+    """A database that is away at the start says nothing of what is unwanted."""
+    monkeypatch.setattr(subscribing, "TYPES_SECONDS", 0.05)
+    depot.client.hset(CURSORS, "yard", "0")
+    await yard.publish("e1")
+    depot.away = 3
+    async with following(valkey, yard, depot):
+        request = await connected(yard)
+        await cursor_at(depot, 1)
+
+    assert depot.away == 0
     assert request.cursor == "0"
 
 

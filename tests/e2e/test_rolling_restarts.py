@@ -98,4 +98,4 @@ def test_a_subscriber_replaced_under_load_hands_on_each_event_once(stack, rounds
     until(lambda: rolling.mails_to(stack, address) >= len(names), "a mail for each report", timeout=60)
     stack.finished_all("notify", "task = notify.send_notification")
     assert rolling.mails_to(stack, address) == len(names)
-    stack.notify().DeleteEventSubscription(notify_pb2.DeleteEventSubscriptionRequest(subscription_id=name))
+    incident.delete_subscriptions(stack, name)

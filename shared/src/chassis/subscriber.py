@@ -2,7 +2,8 @@
 
 An event may arrive twice and is one effect: the request_id of what it causes is made from the
 event's id. The cursor is written after the acceptance, so that a killed subscriber goes back to
-what it had not accepted.
+what it had not accepted. A publisher of whom nothing is wanted any more loses its cursor: what is
+wanted of it later begins then, and not with all that has happened in between.
 """
 
 from __future__ import annotations
@@ -58,6 +59,8 @@ class Subscriber:
         self._waybill = settings.waybill
         self._store = AsyncStore.connect(app.service, settings.waybill.redis_url)
         self._operations = Operations(self._store, app, replicas=settings.waybill.awaited_replicas)
+        # Whose cursors there may be; None before the first look.
+        self._publishers: frozenset[str] | None = None
 
     def run(self) -> int:
         """Follow until SIGTERM or SIGINT; what has been received is accepted before the end."""
@@ -76,10 +79,12 @@ class Subscriber:
         streams: dict[str, _Stream] = {}
         log.info("subscriber.started", subscriber=self.name)
         try:
-            wanted: Mapping[str, frozenset[str]] = {}
+            wanted: Mapping[str, frozenset[str]] | None = None
             while not ended.is_set():
                 wanted = await self._wanted(wanted)
-                await self._adjust(streams, wanted, channels)
+                if wanted is not None:
+                    await self._adjust(streams, wanted, channels)
+                    await self._forget_all_but(frozenset(wanted))
                 await pause(ended, TYPES_SECONDS)
         finally:
             await asyncio.gather(*(stream.stop() for stream in streams.values()))
@@ -87,7 +92,8 @@ class Subscriber:
             await self._store.close()
         log.info("subscriber.drained", subscriber=self.name)
 
-    async def _wanted(self, before: Mapping[str, frozenset[str]]) -> Mapping[str, frozenset[str]]:
+    async def _wanted(self, before: Mapping[str, frozenset[str]] | None) -> Mapping[str, frozenset[str]] | None:
+        """None as long as it has never been said."""
         try:
             types = await asyncio.to_thread(self._types)
         except SQLAlchemyError as error:
@@ -108,6 +114,17 @@ class Subscriber:
             streams[service].start()
         for stream in streams.values():
             stream.raise_if_broken()
+
+    async def _forget_all_but(self, publishers: frozenset[str]) -> None:
+        """Also those whom an earlier process left. A stream of one of them has ended here before."""
+        if publishers == self._publishers:
+            return
+        try:
+            await _Cursors.forget_all_but(self._store, self.name, publishers)
+        except RedisError as error:
+            log.warning("subscriber.cursors_kept", subscriber=self.name, error=str(error))
+        else:
+            self._publishers = publishers
 
 
 def by_publisher(types: Iterable[str], services: Iterable[str]) -> dict[str, frozenset[str]]:
@@ -139,9 +156,19 @@ class _Cursors:
     async def forget(self) -> None:
         await self.store.client.hdel(self._key, self.publisher)
 
+    @classmethod
+    async def forget_all_but(cls, store: AsyncStore, subscriber: str, publishers: frozenset[str]) -> None:
+        kept = await store.client.hkeys(cls._key_of(store, subscriber))
+        if unwanted := [name for name in kept if name.decode() not in publishers]:
+            await store.client.hdel(cls._key_of(store, subscriber), *unwanted)
+
     @property
     def _key(self) -> str:
-        return self.store.keys.named(f"subscriber:{self.subscriber}")
+        return self._key_of(self.store, self.subscriber)
+
+    @staticmethod
+    def _key_of(store: AsyncStore, subscriber: str) -> str:
+        return store.keys.named(f"subscriber:{subscriber}")
 
 
 @dataclass(frozen=True, slots=True)
