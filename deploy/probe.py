@@ -8,13 +8,14 @@ What is asked depends on the process, which is read from the command line of pro
     web                     its own /healthz
     traces                  its own health (grpc.health.v1)
 
-Addresses come from the settings that the process itself has. It asks without TLS: beside a listener with
-TLS, <SERVICE>_HEALTH_LISTEN has to serve.
+Addresses, certificates and tokens come from the settings that the process itself has. A listener with TLS is asked
+over TLS, by its loopback address, which its certificate has to name; <SERVICE>_HEALTH_LISTEN, where it serves, without.
 """
 
 import http.client
 import os
 import socket
+import ssl
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -50,22 +51,24 @@ def role(command_line: bytes) -> str:
 
 def own_health() -> None:
     """Of the listener for probes, where there is one."""
-    address = os.environ.get(f"{SERVICE.upper()}_HEALTH_LISTEN") or _setting(f"{SERVICE.upper()}_LISTEN")
-    _serves(_on_loopback(address))
+    if address := os.environ.get(f"{SERVICE.upper()}_HEALTH_LISTEN"):
+        _serves(_on_loopback(address), grpc.insecure_channel)
+    else:
+        _serves(_on_loopback(_setting(f"{SERVICE.upper()}_LISTEN")), _channel)
 
 
 def health_of_gateway() -> None:
     """Of the service's gateway, by its route."""
-    _serves(_gateway())
+    _serves(_gateway(), _channel)
 
 
 def worker_is_listed() -> None:
     """The host is this container's: a process in it cannot be another's."""
     from waybill.admin.v1 import admin_pb2, admin_pb2_grpc  # noqa: PLC0415 - the other checks do without
 
-    with grpc.insecure_channel(_gateway()) as channel:
+    with _channel(_gateway()) as channel:
         answer = admin_pb2_grpc.WorkerServiceStub(channel).ListWorkers(
-            admin_pb2.ListWorkersRequest(service=SERVICE), timeout=SECONDS
+            admin_pb2.ListWorkersRequest(service=SERVICE), timeout=SECONDS, metadata=_bearer()
         )
     hosts = {worker.host for worker in answer.workers}
     if socket.gethostname() not in hosts:
@@ -74,7 +77,12 @@ def worker_is_listed() -> None:
 
 def page_is_served() -> None:
     """The page asks no gateway: the dashboard is well while one of them is not."""
-    connection = http.client.HTTPConnection(_on_loopback(_setting("DASHBOARD_LISTEN")), timeout=SECONDS)
+    address = _on_loopback(_setting("DASHBOARD_LISTEN"))
+    connection = (
+        http.client.HTTPSConnection(address, timeout=SECONDS, context=_context())
+        if _is_tls()
+        else http.client.HTTPConnection(address, timeout=SECONDS)
+    )
     connection.request("GET", "/healthz")
     status = connection.getresponse().status
     if status != http.HTTPStatus.OK:
@@ -83,7 +91,7 @@ def page_is_served() -> None:
 
 def traces_are_received() -> None:
     """Of the receiver's own listener."""
-    _serves(_on_loopback(_setting("DASHBOARD_TRACES_LISTEN")))
+    _serves(_on_loopback(_setting("DASHBOARD_TRACES_LISTEN")), _channel)
 
 
 CHECKS: dict[str, Callable[[], None]] = {
@@ -96,13 +104,36 @@ CHECKS: dict[str, Callable[[], None]] = {
 }
 
 
-def _serves(address: str) -> None:
+def _serves(address: str, channel_to: Callable[[str], grpc.Channel]) -> None:
     from grpc_health.v1 import health_pb2, health_pb2_grpc  # noqa: PLC0415 - as above
 
-    with grpc.insecure_channel(address) as channel:
+    with channel_to(address) as channel:
         answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=SECONDS)
     if answer.status != health_pb2.HealthCheckResponse.SERVING:
         raise Unwell(f"{address} is {health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)}")
+
+
+def _is_tls() -> bool:
+    return bool(os.environ.get("WAYBILL_TLS_CERT_FILE"))
+
+
+def _channel(address: str) -> grpc.Channel:
+    if not _is_tls():
+        return grpc.insecure_channel(address)
+    files = (Path(_setting(f"WAYBILL_TLS_{name}_FILE")) for name in ("CA", "KEY", "CERT"))
+    return grpc.secure_channel(address, grpc.ssl_channel_credentials(*(path.read_bytes() for path in files)))
+
+
+def _context() -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=_setting("WAYBILL_TLS_CA_FILE"))
+    context.load_cert_chain(_setting("WAYBILL_TLS_CERT_FILE"), _setting("WAYBILL_TLS_KEY_FILE"))
+    return context
+
+
+def _bearer() -> tuple[tuple[str, str], ...]:
+    path = os.environ.get("WAYBILL_TOKEN_FILE")
+    token = Path(path).read_text(encoding="ascii").strip() if path else os.environ.get("WAYBILL_TOKEN", "")
+    return (("authorization", f"Bearer {token}"),) if token else ()
 
 
 def _gateway() -> str:

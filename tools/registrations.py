@@ -26,14 +26,16 @@ def import_rules(text: str, names: Names, templates: Mapping[str, str]) -> str:
 
 
 def compose(text: str, names: Names, templates: Mapping[str, str]) -> str:
-    """`docker-compose.yml`: image, gateway, worker, volume, route."""
+    """`docker-compose.yml`: image, gateway, worker, volumes, route."""
     route = f"{names.service}={names.service}-gateway:{names.port},"
     healthy = f"      {names.service}-gateway: {{condition: service_healthy}}\n"
     text = _before(text, "opentelemetry.proto.collector.metrics.v1=metrics\n", route, after="WAYBILL_ROUTES")
-    text = _before(text, "x-after-valkey:", templates["compose_settings.yml"])
+    text = _before(text, "x-after-stores:", templates["compose_settings.yml"])
+    credentials = f"    - {names.service}-credentials:/credentials/{names.service}\n"
+    text = _before(text, "  logging: *logging\n", credentials, after="x-setup:")
     text = _before(text, "  # A gRPC client: it keeps its audit log", templates["compose_containers.yml"])
-    text = _before(text, "\n# One a service: the processes", healthy, after="  dashboard-web:\n")
-    return f"{text.rstrip()}\n  {names.service}-state:\n"
+    text = _before(text, "\nnetworks:\n", healthy, after="  dashboard-web:\n")
+    return f"{text.rstrip()}\n  {names.service}-credentials:\n  {names.service}-state:\n"
 
 
 def tasks_on_record(text: str, _names: Names, templates: Mapping[str, str]) -> str:
@@ -55,7 +57,8 @@ def deploying(text: str, names: Names, _templates: Mapping[str, str]) -> str:
     service = names.service
     container = f"| `{service}-gateway` | the gRPC door of {service} | {names.port} | `{service.upper()}_PORT` |\n"
     text = _before(text, "| `dashboard-web`", container)
-    return _before(text, "\nThe containers of a service share its volume", f"| `{service}-state` | its records |\n")
+    kept = f"| `{service}-state` | nothing, as long as the database is PostgreSQL |\n"
+    return _before(text, "\nThe containers of a service share its volumes", kept)
 
 
 PLACES: Mapping[str, Place] = {

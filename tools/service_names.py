@@ -13,7 +13,21 @@ _OTHERS: Mapping[str, str] = {
     **dict.fromkeys(("sample", "chaos", "noop"), "a service of the tests or benchmarks"),
     **dict.fromkeys(("chassis", "waybill", "cli", "proto", "shared"), "a part of the platform"),
     **dict.fromkeys(("archive", "outbox"), "a part of every service's database"),
-    **dict.fromkeys(("environment", "process"), "a part of docker-compose.yml"),
+    **dict.fromkeys(
+        (
+            "environment",
+            "process",
+            "setup",
+            "authority",
+            "databases",
+            "postgres",
+            "valkey",
+            "jaeger",
+            "mailpit",
+            "mail",
+        ),
+        "a part of docker-compose.yml",
+    ),
     **dict.fromkeys(
         ("otel", "python", "pytest", "ssl", "pip", "uv", "xdg", "grpc", "redis", "docker", "compose"),
         "the prefix of somebody else's environment variables",

@@ -5,27 +5,39 @@ import functools
 import os
 import signal
 from concurrent import futures
+from pathlib import Path
 
 import grpc
 import psutil
 import pytest
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
+from waybill_cli.client import Access
 from waybill_cli.demo.incident import CPU, PROCESS
 from waybill_cli.demo.source import MetricSource, SourceError
+from waybill_client import Tls
+
+CERTIFICATES = Path(__file__).resolve().parents[2] / "shared/tests/certificates"
 
 
 class Collector(metrics_service_pb2_grpc.MetricsServiceServicer):
     """Any OTLP receiver."""
 
-    def __init__(self):
-        self.exports = []
+    def __init__(self, credentials=None):
+        self.exports, self.shown = [], []
         self.server = grpc.server(futures.ThreadPoolExecutor(max_workers=2))
         metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(self, self.server)
-        self.address = f"127.0.0.1:{self.server.add_insecure_port('127.0.0.1:0')}"
+        anywhere = "127.0.0.1:0"
+        port = (
+            self.server.add_secure_port(anywhere, credentials)
+            if credentials
+            else self.server.add_insecure_port(anywhere)
+        )
+        self.address = f"127.0.0.1:{port}"
         self.server.start()
 
     def Export(self, request, context):
         self.exports.append(request)
+        self.shown.append(dict(context.invocation_metadata()).get("authorization"))
         return metrics_service_pb2.ExportMetricsServiceResponse()
 
 
@@ -63,6 +75,21 @@ async def test_it_exports_what_the_demo_may_breach(source, collector):
     assert {CPU, PROCESS} <= names
     assert not any(name.startswith("process.runtime.") for name in names)
     assert not process.is_running()
+
+
+@in_a_loop
+async def test_a_closed_stack_is_shown_the_token_over_tls(tmp_path):
+    """By the variables that stock exporters read: the authority and a header."""
+    pair = ((CERTIFICATES / "reports.key").read_bytes(), (CERTIFICATES / "reports.pem").read_bytes())
+    collector = Collector(grpc.ssl_server_credentials([pair]))
+    access = Access(Tls(CERTIFICATES / "ca.pem"), "wbt_secret")
+
+    async with MetricSource(collector.address, tmp_path / "source.log", dict(os.environ), access) as source:
+        await source.rest()
+    collector.server.stop(None).wait()
+
+    assert collector.exports
+    assert set(collector.shown) == {"Bearer wbt_secret"}
 
 
 @in_a_loop

@@ -43,6 +43,17 @@ def test_nothing_needs_to_be_set():
     assert loaded.waybill.packages == {"opentelemetry.proto.collector.metrics.v1": "metrics"}
 
 
+def test_a_file_set_to_nothing_is_not_set(environment):
+    """As compose and shells leave a variable that they were not given."""
+    for name in ("TLS_CERT_FILE", "TLS_KEY_FILE", "TLS_CA_FILE", "TOKENS_FILE", "TOKEN_FILE"):
+        environment.setenv(f"WAYBILL_{name}", "")
+
+    loaded = load(WaybillSettings)
+
+    assert not loaded.tls
+    assert not loaded.asks_who_calls
+
+
 def test_every_bad_variable_is_named_at_once():
     """One start tells all that has to be mended, shared variables and the service's own."""
     found = problems(

@@ -1,6 +1,6 @@
-"""What the last incident has left behind, seen from outside: its trace in Jaeger and its mails in a Maildir.
+"""What the last incident has left behind, seen from outside: its trace in Jaeger and its mails in Mailpit.
 
-    incident_in_jaeger.py --gateway HOST:PORT --jaeger http://HOST:PORT --maildir FOLDER
+    incident_in_jaeger.py --gateway HOST:PORT --ca-file FILE --token-file FILE --jaeger URL --mailpit URL
 
 Prints the trace as a tree. Exit code 0: the trace is one tree of all services with every hop of the
 incident pipeline in it, and the report that was mailed is the report that was rendered.
@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from email import message_from_bytes, policy
 from pathlib import Path
 
-import grpc
 import httpx
+import waybill_client
 from waybill.metrics.v1 import metrics_pb2, metrics_pb2_grpc
 from waybill.reports.v1 import reports_pb2, reports_pb2_grpc
 
@@ -71,15 +71,18 @@ def main():
     """Look at the trace, then at the mails."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gateway", required=True, help="any gateway of the stack")
+    parser.add_argument("--ca-file", required=True, type=Path, help="the authority of its certificate")
+    parser.add_argument("--token-file", required=True, type=Path, help="who asks: a viewer, at least")
     parser.add_argument("--jaeger", required=True, help="where Jaeger's pages are")
-    parser.add_argument("--maildir", required=True, type=Path, help="a copy of notify's Maildir")
+    parser.add_argument("--mailpit", required=True, help="where Mailpit's pages are")
     options = parser.parse_args()
-    with grpc.insecure_channel(options.gateway) as channel:
-        alert, report = last_incident(channel)
+    token = options.token_file.read_text().strip()
+    with waybill_client.connect(options.gateway, tls=waybill_client.Tls(options.ca_file), token=token) as client:
+        alert, report = last_incident(client.channel)
     spans, missing = whole_trace(options.jaeger, alert.trace_id)
     print(f"trace {alert.trace_id}: {len(spans)} spans of {', '.join(sorted({span.service for span in spans}))}")
     show(spans)
-    missing += missing_mails(options.maildir, report)
+    missing += missing_mails(options.mailpit, report)
     for each in missing:
         print(f"MISSING: {each}", file=sys.stderr)
     return 1 if missing else 0
@@ -169,9 +172,11 @@ def show(spans):
     branch("", 1)
 
 
-def missing_mails(maildir, report):
+def missing_mails(mailpit, report):
     """The alert's mail and the report's, the second with the very bytes of the report."""
-    mails = [message_from_bytes(path.read_bytes(), policy=policy.default) for path in (maildir / "new").iterdir()]
+    listed = httpx.get(f"{mailpit}/api/v1/messages", timeout=CALL_SECONDS).raise_for_status().json()["messages"]
+    sources = (httpx.get(f"{mailpit}/api/v1/message/{each['ID']}/raw", timeout=CALL_SECONDS) for each in listed)
+    mails = [message_from_bytes(each.raise_for_status().content, policy=policy.default) for each in sources]
     for mail in mails:
         print(f"mail: {mail['Subject']}, to {mail['To']}, {mail['Message-ID']}")
     attached = {hashlib.sha256(part.get_content()).hexdigest() for mail in mails for part in mail.iter_attachments()}

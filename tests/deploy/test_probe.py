@@ -1,6 +1,8 @@
 """The health check of an image: what it asks, whom it asks, and that it says why not."""
 
 import importlib.util
+import os
+import ssl
 import threading
 from concurrent import futures
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -11,14 +13,17 @@ import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from waybill.admin.v1 import admin_pb2, admin_pb2_grpc
 
-PROBE = Path(__file__).resolve().parents[2] / "deploy" / "probe.py"
+ROOT = Path(__file__).resolve().parents[2]
+PROBE = ROOT / "deploy/probe.py"
+CERTIFICATES = ROOT / "shared/tests/certificates"
 
 
 @pytest.fixture
 def probe(monkeypatch):
     """The program, in a container of metrics that sets nothing else."""
-    for name in ("METRICS_LISTEN", "METRICS_HEALTH_LISTEN", "DASHBOARD_LISTEN", "WAYBILL_ROUTES"):
-        monkeypatch.delenv(name, raising=False)
+    for name in os.environ:
+        if name.startswith(("METRICS_", "DASHBOARD_", "WAYBILL_")):
+            monkeypatch.delenv(name)
     monkeypatch.setenv("SERVICE", "metrics")
     spec = importlib.util.spec_from_file_location("probe", PROBE)
     module = importlib.util.module_from_spec(spec)
@@ -28,21 +33,26 @@ def probe(monkeypatch):
 
 class Workers(admin_pb2_grpc.WorkerServiceServicer):
     def __init__(self):
-        self.hosts = []
+        self.hosts, self.shown = [], []
 
     def ListWorkers(self, request, context):
         assert request.service == "metrics"
+        self.shown.append(dict(context.invocation_metadata()).get("authorization"))
         return admin_pb2.ListWorkersResponse(workers=[admin_pb2.Worker(host=host) for host in self.hosts])
 
 
 @pytest.fixture
 def gateway():
-    """A server with health and workers, which a test sets."""
+    """A server with health and workers, which a test sets; at another port it asks for certificates."""
     server = grpc.server(futures.ThreadPoolExecutor(2))
     server.health, server.workers = health.HealthServicer(), Workers()
     health_pb2_grpc.add_HealthServicer_to_server(server.health, server)
     admin_pb2_grpc.add_WorkerServiceServicer_to_server(server.workers, server)
     server.port = server.add_insecure_port("127.0.0.1:0")
+    pair = ((CERTIFICATES / "reports.key").read_bytes(), (CERTIFICATES / "reports.pem").read_bytes())
+    authority = (CERTIFICATES / "ca.pem").read_bytes()
+    credentials = grpc.ssl_server_credentials([pair], authority, require_client_auth=True)
+    server.closed_port = server.add_secure_port("127.0.0.1:0", credentials)
     server.start()
     yield server
     server.stop(None).wait()
@@ -106,6 +116,45 @@ def test_the_listener_for_probes_comes_first(probe, gateway, monkeypatch):
     monkeypatch.setenv("METRICS_HEALTH_LISTEN", f"127.0.0.1:{gateway.port}")
 
     probe.own_health()
+
+
+@pytest.fixture
+def closed(probe, monkeypatch):
+    """The program, in a container that has certificates."""
+    for name, file in (("CA", "ca.pem"), ("CERT", "reports.pem"), ("KEY", "reports.key")):
+        monkeypatch.setenv(f"WAYBILL_TLS_{name}_FILE", str(CERTIFICATES / file))
+    return probe
+
+
+def test_a_gateway_with_tls_is_asked_over_tls(closed, gateway, monkeypatch):
+    """Its own certificate is shown, in case it asks for one."""
+    monkeypatch.setenv("METRICS_LISTEN", f"0.0.0.0:{gateway.closed_port}")
+    gateway.health.set("", health_pb2.HealthCheckResponse.SERVING)
+
+    closed.own_health()
+
+
+def test_the_token_of_the_process_is_shown_for_the_list_of_workers(probe, gateway, monkeypatch, tmp_path):
+    """Without it a closed gateway would list nobody."""
+    (tmp_path / "token").write_text("wbt_mine\n")
+    monkeypatch.setenv("WAYBILL_TOKEN_FILE", str(tmp_path / "token"))
+    monkeypatch.setenv("WAYBILL_ROUTES", f"metrics=127.0.0.1:{gateway.port}")
+    gateway.workers.hosts = [probe.socket.gethostname()]
+
+    probe.worker_is_listed()
+
+    assert gateway.workers.shown == ["Bearer wbt_mine"]
+
+
+def test_a_dashboard_with_tls_is_asked_over_tls(closed, page, monkeypatch):
+    """By the same files."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATES / "reports.pem", CERTIFICATES / "reports.key")
+    page.socket = context.wrap_socket(page.socket, server_side=True)
+    page.status = 200
+    monkeypatch.setenv("DASHBOARD_LISTEN", f"0.0.0.0:{page.server_port}")
+
+    closed.page_is_served()
 
 
 def test_a_worker_is_well_while_its_gateway_lists_its_host(probe, gateway, monkeypatch):

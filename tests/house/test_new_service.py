@@ -173,12 +173,12 @@ def test_nothing_is_written_where_a_list_cannot_be_found(tree):
     """A file that has been rewritten by hand is named, and the tree stays as it was."""
     compose = tree / "docker-compose.yml"
     before = compose.read_text()
-    compose.write_text(before.replace("x-after-valkey:", "x-after-the-store:"))
+    compose.write_text(before.replace("x-after-stores:", "x-after-the-stores:"))
 
     refused = tool("billing", "send_bill", root=tree)
 
     compose.write_text(before)
     assert refused.returncode == 2
-    assert "docker-compose.yml: no 'x-after-valkey:'" in refused.stderr
+    assert "docker-compose.yml: no 'x-after-stores:'" in refused.stderr
     assert not (tree / "services" / "billing").exists()
     assert "billing" not in (tree / ".importlinter").read_text()

@@ -13,6 +13,7 @@ from chassis.sizing import Policy
 
 from waybill_cli import settings, up
 from waybill_cli.commands import dead_letters, operations, queues, tokens, top, trace, watch, workers
+from waybill_cli.commands.edge import AccessTo, with_access
 from waybill_cli.completion import completion
 from waybill_cli.demo import command as demo
 from waybill_cli.demo.site import new_folder
@@ -86,7 +87,10 @@ def up_command(  # noqa: PLR0913 - one parameter for each option
 @click.option("--gateway", metavar="HOST:PORT", help="Use this running stack instead of one of its own.")
 @click.option("--traces", metavar="HOST:PORT", help="That stack's trace receiver; without it no trace is shown.")
 @click.option("--maildir", type=_FOLDER, help="Where that stack puts mail; without it no mail is looked into.")
-def demo_command(*, state_dir: Path | None, gateway: str | None, traces: str | None, maildir: Path | None) -> None:
+@with_access
+def demo_command(
+    *, state_dir: Path | None, gateway: str | None, traces: str | None, maildir: Path | None, access_to: AccessTo
+) -> None:
     """The incident pipeline on this machine's live metrics: from samples to a mailed report and its trace."""
     try:
         folder = new_folder((state_dir or settings.state_dir()).absolute(), datetime.now(UTC))
@@ -94,7 +98,7 @@ def demo_command(*, state_dir: Path | None, gateway: str | None, traces: str | N
         raise click.UsageError(str(error)) from error
     if (traces or maildir) and not gateway:
         raise click.UsageError("--traces and --maildir describe the stack that --gateway names")
-    elsewhere = demo.Elsewhere(gateway, traces, maildir) if gateway else None
+    elsewhere = demo.Elsewhere(gateway, traces, maildir, access_to(gateway)) if gateway else None
     sys.exit(asyncio.run(demo.run(folder, settings.environment(), fitting_console(), elsewhere)))
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from types import TracebackType
 from typing import Self
 
 import grpc
 from waybill.traces.v1 import traces_pb2, traces_pb2_grpc
-from waybill_client import CALL_TIMEOUT, Tls, WaybillError, aio
+from waybill_client import CALL_TIMEOUT, PATIENCE, Tls, WaybillError, aio
 
 __all__ = ["CALL_TIMEOUT", "OPEN", "Access", "Tls", "TraceReceiver", "open_channel"]
 
@@ -23,9 +24,21 @@ class Access:
     # The token may cross a network without TLS.
     plaintext: bool = False
 
-    def connect(self, address: str, on_outage: Callable[[WaybillError], object] | None = None) -> aio.Client:
+    def connect(
+        self,
+        address: str,
+        on_outage: Callable[[WaybillError], object] | None = None,
+        patience: timedelta | None = PATIENCE,
+    ) -> aio.Client:
         """A client of what listens there. Nothing is sent before the first call."""
-        return aio.connect(address, tls=self.tls, token=self.token, plaintext=self.plaintext, on_outage=on_outage)
+        return aio.connect(
+            address,
+            tls=self.tls,
+            token=self.token,
+            plaintext=self.plaintext,
+            on_outage=on_outage,
+            patience=patience,
+        )
 
 
 OPEN = Access()

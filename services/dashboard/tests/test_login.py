@@ -12,6 +12,7 @@ from dashboard_service.context import KEY
 from dashboard_service.settings import DashboardSettings
 from dashboard_service.web import create_app
 from itsdangerous import URLSafeTimedSerializer
+from playwright.sync_api import expect
 
 from services.dashboard.tests.forms import csrf
 
@@ -266,3 +267,17 @@ def test_a_live_stream_ends_with_the_session(app, hub, callers, log_in):
 
     assert len(list(frames)) < 1_000
     answer.close()
+
+
+@pytest.mark.needs("chromium")
+def test_a_browser_logs_in_and_out(callers, page):
+    """As a person does it: what a browser says of where a form comes from is part of it."""
+    page.goto("/queues")
+    page.get_by_label("Token").fill(callers.tokens["operator"])
+    page.get_by_role("button", name="Log in").click()
+    expect(page).to_have_url(re.compile("/queues$"))
+    expect(page.locator("#connection")).to_have_attribute("data-state", "live")
+
+    page.get_by_role("button", name="Log out").click()
+
+    expect(page).to_have_url(re.compile("/login"))

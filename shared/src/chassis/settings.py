@@ -114,6 +114,8 @@ def _routes(value: dict[str, str]) -> dict[str, str]:
 Address = Annotated[str, AfterValidator(_address)]
 CommaList = Annotated[tuple[str, ...], BeforeValidator(split_list)]
 Pairs = Annotated[dict[str, str], BeforeValidator(split_pairs)]
+# Set to nothing is not set.
+File = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
 Folder = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
 
 
@@ -153,16 +155,16 @@ class WaybillSettings(_Settings):
     # Where each process answers Prometheus; port 0: any, told in state_dir/scrape. Empty: nowhere.
     metrics_listen: Address = ""
     # PEM files for every listener and every channel between services; all three or none.
-    tls_cert_file: Path | None = None
-    tls_key_file: Path | None = None
-    tls_ca_file: Path | None = None
+    tls_cert_file: File = None
+    tls_key_file: File = None
+    tls_ca_file: File = None
     # Whether a caller must show a certificate of tls_ca_file. Empty: where there are no tokens.
     tls_client_certificates: Literal["", "required", "none"] = ""
     # Who may come in by which token, and who has which roles; read again when it changes. See docs/security.md.
-    tokens_file: Path | None = None
+    tokens_file: File = None
     # What this process shows to other services: the token, or the file that holds it, also read again.
     token: SecretStr = SecretStr("")
-    token_file: Path | None = None
+    token_file: File = None
 
     @property
     def awaited_replicas(self) -> int:

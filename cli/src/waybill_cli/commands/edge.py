@@ -7,7 +7,7 @@ import functools
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 from waybill_client import JsonError, MethodError, Tls, WaybillError, aio
@@ -33,6 +33,8 @@ UNKNOWN_SERVICE = "UNKNOWN_SERVICE"
 
 # Returns the exit code; None for 0.
 Command = Callable[..., Coroutine[Any, Any, int | None]]
+# Wrong usage, as click says it, for an address that must not be reached so.
+AccessTo = Callable[[str], Access]
 
 _GATEWAY = click.option(
     "--gateway",
@@ -69,6 +71,30 @@ SERVICE = click.option(
 )
 
 
+def with_access(function: F) -> F:
+    """Give a command `access_to`: what an address is reached by, of the options and the environment."""
+
+    @_CA
+    @_CERT
+    @_KEY
+    @_TOKEN_FILE
+    @functools.wraps(function)
+    def run(
+        *args: Any,
+        ca_file: Path | None,
+        cert_file: Path | None,
+        key_file: Path | None,
+        token_file: Path | None,
+        **kwargs: Any,
+    ) -> Any:
+        def access_to(address: str) -> Access:
+            return _access(_tls(ca_file, cert_file, key_file), token_file, address)
+
+        return function(*args, access_to=access_to, **kwargs)
+
+    return cast("F", run)
+
+
 def over_a_gateway(command: Command, *, announce: bool = True) -> Callable[..., None]:
     """Give a coroutine `gateway` and `output`, and turn its errors into text and exit codes.
 
@@ -76,24 +102,11 @@ def over_a_gateway(command: Command, *, announce: bool = True) -> Callable[..., 
     """
 
     @_GATEWAY
-    @_CA
-    @_CERT
-    @_KEY
-    @_TOKEN_FILE
+    @with_access
     @JSON
     @functools.wraps(command)
-    def run(
-        *args: Any,
-        address: str,
-        ca_file: Path | None,
-        cert_file: Path | None,
-        key_file: Path | None,
-        token_file: Path | None,
-        as_json: bool,
-        **kwargs: Any,
-    ) -> None:
-        access = _access(_tls(ca_file, cert_file, key_file), token_file, address)
-        output = Output(as_json)
+    def run(*args: Any, address: str, access_to: AccessTo, as_json: bool, **kwargs: Any) -> None:
+        access, output = access_to(address), Output(as_json)
 
         def away(error: WaybillError) -> None:
             click.echo(f"{address}: {call_text(error)}; waiting for it", err=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from waybill_client import WaybillError, aio
 
+from waybill_cli.client import OPEN, Access
 from waybill_cli.demo.feed import Feed
 from waybill_cli.demo.narrator import Narrator
 from waybill_cli.demo.site import SERVICES, LogFiles, Site, log_file, maildir_of, own_plan
@@ -36,6 +37,7 @@ class Elsewhere:
     gateway: str
     traces: str | None
     maildir: Path | None
+    access: Access = OPEN
 
 
 async def run(folder: Path, environment: Mapping[str, str], console: Console, elsewhere: Elsewhere | None) -> int:
@@ -44,7 +46,7 @@ async def run(folder: Path, environment: Mapping[str, str], console: Console, el
     plan = own_plan(environment, folder)
     stack = Stack(plan, observer=LogFiles(folder / "logs"), start_limit=_START_LIMIT)
     place = elsewhere or Elsewhere(plan.gateway, plan.addresses["traces"], maildir_of(plan))
-    site = Site(place.gateway, place.traces, place.maildir, folder, plan.environment)
+    site = Site(place.gateway, place.traces, place.maildir, folder, plan.environment, place.access)
     telling = asyncio.create_task(_tell(site, narrator) if elsewhere else _tell_on(stack, site, narrator))
     with Interrupts(telling.cancel, stack.kill).heard():
         try:
@@ -63,8 +65,8 @@ async def run(folder: Path, environment: Mapping[str, str], console: Console, el
 
 
 async def _tell(site: Site, narrator: Narrator) -> None:
-    source = MetricSource(site.gateway, log_file(site.logs, "source"), site.environment)
-    async with aio.connect(site.gateway, patience=None) as gateway, AsyncExitStack() as opened:
+    source = MetricSource(site.gateway, log_file(site.logs, "source"), site.environment, site.access)
+    async with site.access.connect(site.gateway, patience=None) as gateway, AsyncExitStack() as opened:
         feed = await _opened_feed(gateway, opened)
         await opened.enter_async_context(source)
         await Story(site, gateway, feed, source, narrator).tell()

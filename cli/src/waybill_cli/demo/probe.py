@@ -1,6 +1,6 @@
 """The demo's source of metrics: a stock OpenTelemetry SDK that exports this machine's, and a load on request.
 
-`python -m waybill_cli.demo.probe http://HOST:PORT` exports every second until its standard input ends. There it
+`python -m waybill_cli.demo.probe http://HOST:PORT`, or https:, exports every second until its standard input ends. It
 reads `load PROCESSOR` or `load all`, and `rest`; it answers each with the same line once done.
 """
 
@@ -36,7 +36,7 @@ def main(endpoint: str, commands: Iterable[str], answers: TextIO) -> None:
 
 
 def _export_to(endpoint: str) -> MeterProvider:
-    exporter = OTLPMetricExporter(endpoint=endpoint, insecure=True, timeout=EXPORT_TIMEOUT_SECONDS)
+    exporter = OTLPMetricExporter(endpoint=endpoint, timeout=EXPORT_TIMEOUT_SECONDS)
     reader = PeriodicExportingMetricReader(exporter, export_interval_millis=1_000 * EXPORT_EVERY_SECONDS)
     provider = MeterProvider([reader], resource=Resource.create(RESOURCE))
     SystemMetricsInstrumentor().instrument(meter_provider=provider)

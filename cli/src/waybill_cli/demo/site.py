@@ -10,6 +10,7 @@ from pathlib import Path
 
 from chassis.embedded import LOOPBACK, free_port
 
+from waybill_cli.client import OPEN, Access
 from waybill_cli.plan import Plan, make_plan
 from waybill_cli.processes import Observer, Status
 from waybill_cli.stack import make_folder
@@ -35,6 +36,8 @@ class Site:
     # Takes the report, and what the demo writes itself.
     folder: Path
     environment: Mapping[str, str]
+    # Of its listeners.
+    access: Access = OPEN
 
     @property
     def logs(self) -> Path:

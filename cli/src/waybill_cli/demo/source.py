@@ -10,9 +10,11 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from urllib.parse import quote
 
 from chassis.tether import tethered
 
+from waybill_cli.client import OPEN, Access
 from waybill_cli.processes import kill_group
 
 _END_SECONDS = 10.0
@@ -25,17 +27,33 @@ class SourceError(Exception):
     """The process that exports metrics has ended."""
 
 
+def exporter_environment(access: Access) -> dict[str, str]:
+    """As OpenTelemetry's exporters take them: the files of TLS, and the token as a header."""
+    files = (
+        {
+            "CERTIFICATE": access.tls.ca_file,
+            "CLIENT_CERTIFICATE": access.tls.cert_file,
+            "CLIENT_KEY": access.tls.key_file,
+        }
+        if access.tls
+        else {}
+    )
+    given = {f"OTEL_EXPORTER_OTLP_{name}": str(path) for name, path in files.items() if path}
+    bearer = {"OTEL_EXPORTER_OTLP_HEADERS": f"authorization={quote(f'Bearer {access.token}')}"} if access.token else {}
+    return {**given, **bearer}
+
+
 class MetricSource:
     """Runs `waybill_cli.demo.probe` on `async with`."""
 
-    def __init__(self, gateway: str, log: Path, environment: Mapping[str, str]) -> None:
-        self._gateway = gateway
+    def __init__(self, gateway: str, log: Path, environment: Mapping[str, str], access: Access = OPEN) -> None:
+        self._endpoint = f"{'https' if access.tls else 'http'}://{gateway}"
         self._log = log
-        self._environment = {**environment, EXCLUDED_METRICS: EXCLUDED}
+        self._environment = {**environment, EXCLUDED_METRICS: EXCLUDED, **exporter_environment(access)}
         self._process: asyncio.subprocess.Process | None = None
 
     async def __aenter__(self) -> Self:
-        command = (sys.executable, "-m", "waybill_cli.demo.probe", f"http://{self._gateway}")
+        command = (sys.executable, "-m", "waybill_cli.demo.probe", self._endpoint)
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *tethered(command, os.getpid()),

@@ -212,7 +212,10 @@ class Story:
         involved = ("dashboard traces", *(f"{service} gateway" for service in SERVICES))
         title = "The incident's trace is whole"
         spans: list[traces_pb2.Span] = []
-        async with TraceReceiver(self._site.traces) as receiver, self._step(title, 60, *involved) as step:
+        async with (
+            TraceReceiver(self._site.traces, self._site.access) as receiver,
+            self._step(title, 60, *involved) as step,
+        ):
             try:
                 async with asyncio.timeout(45):
                     await self._collect(receiver.watch(trace_id), spans, known, step)
