@@ -46,7 +46,7 @@ class FakeGateway:
         self.metadata: dict[str, Any] = {}
         self.alerts: list[metrics_pb2.Alert] = []
         self.subscriptions = 0
-        self.letters_listed = 0
+        self.letters_listed = self.queues_listed = self.workers_listed = 0
         self.generation = 0
         self.target = ""
         self._server: Any = None

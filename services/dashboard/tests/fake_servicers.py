@@ -64,6 +64,7 @@ class Events(Servicer, events_pb2_grpc.EventServiceServicer):
 
 class Queues(Servicer, admin_pb2_grpc.QueueServiceServicer):
     async def ListQueues(self, request: Any, context: Any) -> Any:
+        self.gateway.queues_listed += 1
         return admin_pb2.ListQueuesResponse(queues=[self.queue(name) for name in self.service.queues])
 
     async def PauseQueue(self, request: Any, context: Any) -> Any:
@@ -106,6 +107,7 @@ class Queues(Servicer, admin_pb2_grpc.QueueServiceServicer):
 
 class Workers(Servicer, admin_pb2_grpc.WorkerServiceServicer):
     async def ListWorkers(self, request: Any, context: Any) -> Any:
+        self.gateway.workers_listed += 1
         return admin_pb2.ListWorkersResponse(workers=self.service.workers.values())
 
     async def SetConcurrency(self, request: Any, context: Any) -> Any:

@@ -200,6 +200,48 @@ def test_dead_letters_are_not_counted_with_every_sample(fakes, live, monkeypatch
     assert fakes["notify"].letters_listed == counted > 0
 
 
+def test_health_and_workers_are_not_asked_with_every_sample(fakes, live, monkeypatch):
+    """Workers say how they are every five seconds: asking oftener costs the services and tells nothing."""
+    monkeypatch.setattr("dashboard_service.live.STANDING_SECONDS", 3600)
+    with live("") as stream:
+        while "reports" not in stream.next("sample").data["health"]:
+            pass
+        asked, queues = fakes["reports"].workers_listed, fakes["reports"].queues_listed
+        for _ in range(3):
+            stream.next("sample")
+
+    assert fakes["reports"].workers_listed == asked > 0
+    assert fakes["reports"].queues_listed > queues
+
+
+def test_they_are_asked_again_once_somebody_has_told_a_worker_something(fakes, live, hub, monkeypatch):
+    """Who drains a worker sees it drain."""
+    monkeypatch.setattr("dashboard_service.live.STANDING_SECONDS", 3600)
+    with live("") as stream:
+        stream.next("sample")
+        asked = fakes["reports"].workers_listed
+        hub.ask_anew()
+        stream.next("sample")
+        stream.next("sample")
+
+    assert fakes["reports"].workers_listed > asked
+
+
+def test_what_is_not_well_is_asked_with_every_sample(fakes, live, monkeypatch):
+    """So that one sees it come back."""
+    monkeypatch.setattr("dashboard_service.live.STANDING_SECONDS", 3600)
+    fakes["notify"].health = 2
+    with live("") as stream:
+        while stream.next("sample").data["health"]["notify"] != "not serving":
+            pass
+        fakes["notify"].health = 1
+        sample = stream.next("sample").data
+        while sample["health"]["notify"] != "serving":
+            sample = stream.next("sample").data
+
+    assert set(sample["health"].values()) == {"serving"}
+
+
 def test_streams_are_capped_and_a_stream_that_ends_makes_room(browser, hub):
     """One stream more than allowed is refused with a time to come back; pages are still served."""
     opened = [browser.get("/live", buffered=False) for _ in range(4)]

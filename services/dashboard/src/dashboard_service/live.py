@@ -31,6 +31,9 @@ CURSOR_EXPIRED = "CURSOR_EXPIRED"
 SAMPLE_SECONDS = 2.0
 # Dead letters are counted anew after an event that makes one, and at the latest after so long.
 LETTERS_SECONDS = 10.0
+# How often services are asked for their health and their workers, who say themselves every five seconds how they are.
+STANDING_SECONDS = 5.0
+WELL = frozenset({"serving"})
 LETTER_VERBS = frozenset({"failed", "discarded"})
 # While nobody looks, so that depths are known from before somebody did.
 UNWATCHED_SECONDS = 10.0
@@ -38,7 +41,7 @@ MAX_BACKOFF_SECONDS = 5.0
 MAX_FACTS = 40
 CATCH_UP_PAUSE_SECONDS = 1.0
 # Following a busy service costs it an answer in so long, not one for each event.
-FOLLOW_INTERVAL = Duration(nanos=200_000_000)
+FOLLOW_INTERVAL = Duration(nanos=400_000_000)
 # Heartbeats come every 15 s: a call that has been silent for longer is dead, whatever TCP says.
 SILENCE_SECONDS = 40.0
 
@@ -146,6 +149,7 @@ class Hub:
         self.sample: samples.Sample | None = None
         self.depths = Depths()
         self._letters_until = 0.0
+        self._standing_until = 0.0
         self._followers = [Follower(each, self.feeds[each.service], self.pulse, self.facts) for each in clients]
         self._max_streams = max_streams
         self._sample_seconds = sample_seconds
@@ -183,6 +187,10 @@ class Hub:
         if known is not None and time.monotonic() - known.monotonic < 2 * self._sample_seconds:
             return known
         return samples.take(self.clients)
+
+    def ask_anew(self) -> None:
+        """The next sample says how the workers are after what somebody has told them."""
+        self._standing_until = 0.0
 
     def open(self, cursors: Mapping[str, str]) -> Stream:
         """A stream from these positions on, from now on where a service has none; raises ResourceExhausted."""
@@ -225,11 +233,24 @@ class Hub:
             known = self.sample
             if not self._watched.is_set() and known and time.monotonic() - known.monotonic < UNWATCHED_SECONDS:
                 continue
-            self.sample = sample = samples.take(self.clients, self._counted_letters(known))
+            self.sample = sample = samples.take(self.clients, self._counted_letters(known), self._standing(known))
             self.depths.add(sample)
             for stream in tuple(self._streams):
                 stream.tick(sample)
         self.stop()
+
+    def _standing(self, known: samples.Sample | None) -> samples.Sample | None:
+        """The last sample while its health and workers hold; one that some service did not answer does not."""
+        now = time.monotonic()
+        if (
+            known
+            and now < self._standing_until
+            and not known.problems["workers"]
+            and set(known.health.values()) <= WELL
+        ):
+            return known
+        self._standing_until = now + STANDING_SECONDS
+        return None
 
     def _counted_letters(self, known: samples.Sample | None) -> Mapping[str, int] | None:
         """The count of the last sample while it holds; one that a service did not answer does not."""

@@ -33,32 +33,48 @@ class Sample:
         return sum(self.dead_letters.values())
 
 
-def take(clients: Clients, letters: Mapping[str, int] | None = None) -> Sample:
-    """Ask every service everything at the same time; of dead letters only where they are not given.
+def take(clients: Clients, letters: Mapping[str, int] | None = None, standing: Sample | None = None) -> Sample:
+    """Ask every service everything at the same time, but what is known: a browser that is open asks often.
 
-    To count them a service looks through its archive, and a browser that is open asks every other second.
+    Args:
+        clients: whom to ask.
+        letters: how many dead letters each has; to count them a service looks through its archive.
+        standing: whose health and workers still hold.
     """
     seconds = PAGE_TIMEOUT.total_seconds()
-    asked_health = clients.ask(lambda each: each.health.Check.future(health_pb2.HealthCheckRequest(), timeout=seconds))
     asked_queues = clients.ask(
         lambda each: each.queues.ListQueues.future(admin_pb2.ListQueuesRequest(service=each.service), timeout=seconds)
     )
+    health, workers = (standing.health, _workers_of(standing)) if standing else _ask_how_they_stand(clients, seconds)
+    counted = Answers(letters, {}) if letters is not None else _count_letters(clients)
+    queues = asked_queues.answers()
+    return Sample(
+        at=datetime.now(UTC),
+        monotonic=time.monotonic(),
+        health=health,
+        queues={service: answer.queues for service, answer in queues.by_service.items()},
+        workers=workers.by_service,
+        dead_letters=counted.by_service,
+        problems={"queues": queues.problems, "workers": workers.problems, "dead letters": counted.problems},
+    )
+
+
+def _workers_of(sample: Sample) -> Answers[Sequence[admin_pb2.Worker]]:
+    return Answers(sample.workers, sample.problems["workers"])
+
+
+def _ask_how_they_stand(
+    clients: Clients, seconds: float
+) -> tuple[Mapping[str, Health], Answers[Sequence[admin_pb2.Worker]]]:
+    asked_health = clients.ask(lambda each: each.health.Check.future(health_pb2.HealthCheckRequest(), timeout=seconds))
     asked_workers = clients.ask(
         lambda each: each.workers.ListWorkers.future(
             admin_pb2.ListWorkersRequest(service=each.service), timeout=seconds
         )
     )
-    counted = Answers(letters, {}) if letters is not None else _count_letters(clients)
-    queues, workers = asked_queues.answers(), asked_workers.answers()
-    return Sample(
-        at=datetime.now(UTC),
-        monotonic=time.monotonic(),
-        health=_health(asked_health.answers()),
-        queues={service: answer.queues for service, answer in queues.by_service.items()},
-        workers={service: answer.workers for service, answer in workers.by_service.items()},
-        dead_letters=counted.by_service,
-        problems={"queues": queues.problems, "workers": workers.problems, "dead letters": counted.problems},
-    )
+    answers = asked_workers.answers()
+    workers = {service: answer.workers for service, answer in answers.by_service.items()}
+    return _health(asked_health.answers()), Answers(workers, answers.problems)
 
 
 def _count_letters(clients: Clients) -> Answers[int]:

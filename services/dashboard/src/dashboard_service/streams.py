@@ -17,7 +17,7 @@ from dashboard_service.samples import Sample
 MAX_WAITING = 10_000
 MAX_BATCH = 500
 # Entries of one burst go out together.
-LINGER_SECONDS = 0.03
+LINGER_SECONDS = 0.01
 # Something is sent at least so often, so that a browser that has gone is noticed.
 HEARTBEAT_SECONDS = 10.0
 RETRY_MS = 1_000

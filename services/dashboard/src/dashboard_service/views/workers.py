@@ -34,6 +34,7 @@ def drain(service: str, worker: str) -> ResponseReturnValue:
     wanted = admin_pb2.DrainWorkerRequest(service=service, worker=worker)
     with audited("workers.drain", service, worker):
         stub.DrainWorker(wanted, timeout=CALL_TIMEOUT.total_seconds())
+    current().hub.ask_anew()
     return done("draining", url_for(".page"))
 
 
@@ -49,4 +50,5 @@ def set_concurrency(service: str, worker: str) -> ResponseReturnValue:
     wanted = admin_pb2.SetConcurrencyRequest(service=service, worker=worker, concurrency=int(text))
     with audited("workers.set_concurrency", service, worker, concurrency=int(text)):
         stub.SetConcurrency(wanted, timeout=CALL_TIMEOUT.total_seconds())
+    current().hub.ask_anew()
     return done("concurrency", url_for(".page"))

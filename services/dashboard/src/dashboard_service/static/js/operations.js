@@ -2,7 +2,7 @@
 
 import { age, duration, sentence } from "./format.js";
 
-// Where drawing takes long, more is left out between two drawings, so that at least half of the time is the reader's.
+// Between two drawings as long a pause as the last one took: at least half of the time is the reader's.
 const DRAW_MS = 40, MAX_DRAW_MS = 250;
 const FINAL = new Set(["SUCCEEDED", "FAILED", "CANCELLED", "EXPIRED"]);
 // More changes than this at once are not pointed out one by one: nobody could follow, and each costs a repaint.
@@ -23,6 +23,7 @@ export class OperationTable {
     this.waiting = new Map();
     this.frozen = false;
     this.pause = DRAW_MS;
+    this.drawn = -Infinity;
     this.adopt();
     setInterval(() => this.#tellTimes(), 500);
   }
@@ -67,13 +68,18 @@ export class OperationTable {
     return count;
   }
 
+  // At once, where the last drawing is long enough ago.
   #schedule() {
-    this.drawing ??= setTimeout(() => requestAnimationFrame(() => this.#draw()), this.pause);
+    const left = Math.max(0, this.drawn + this.pause - performance.now());
+    this.drawing ??= setTimeout(() => requestAnimationFrame(() => this.#draw()), left);
   }
 
   // After layout and paint, which come after this frame's scripts.
   #measure(begun) {
-    setTimeout(() => (this.pause = Math.min(MAX_DRAW_MS, Math.max(DRAW_MS, 2 * (performance.now() - begun)))));
+    setTimeout(() => {
+      this.drawn = performance.now();
+      this.pause = Math.min(MAX_DRAW_MS, Math.max(DRAW_MS, this.drawn - begun));
+    });
   }
 
   #draw() {
