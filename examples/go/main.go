@@ -16,6 +16,7 @@ import (
 	"cloud.google.com/go/longrunning/autogen/longrunningpb"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
@@ -40,15 +41,43 @@ func main() {
 	}
 }
 
+// bearer shows a token with every call; gRPC sends it over TLS alone.
+type bearer string
+
+func (token bearer) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+	return map[string]string{"authorization": "Bearer " + string(token)}, nil
+}
+
+func (bearer) RequireTransportSecurity() bool { return true }
+
+// accessFrom has TLS and a token where an authority is named.
+func accessFrom(authority, tokenFile string) ([]grpc.DialOption, error) {
+	if authority == "" {
+		return []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}, nil
+	}
+	tls, err := credentials.NewClientTLSFromFile(authority, "")
+	if err != nil {
+		return nil, err
+	}
+	token, err := os.ReadFile(tokenFile)
+	if err != nil {
+		return nil, err
+	}
+	shown := bearer(strings.TrimSpace(string(token)))
+	return []grpc.DialOption{grpc.WithTransportCredentials(tls), grpc.WithPerRPCCredentials(shown)}, nil
+}
+
 func run(ctx context.Context, address string) error {
 	// Calls that are UNAVAILABLE, as those of a gateway that is replaced, are sent again by gRPC itself.
 	config, err := os.ReadFile(serviceConfig)
 	if err != nil {
 		return err
 	}
-	connection, err := grpc.NewClient(address,
-		grpc.WithDefaultServiceConfig(string(config)),
-		grpc.WithTransportCredentials(insecure.NewCredentials()))
+	access, err := accessFrom(os.Getenv("WAYBILL_TLS_CA_FILE"), os.Getenv("WAYBILL_TOKEN_FILE"))
+	if err != nil {
+		return err
+	}
+	connection, err := grpc.NewClient(address, append(access, grpc.WithDefaultServiceConfig(string(config)))...)
 	if err != nil {
 		return err
 	}

@@ -32,13 +32,24 @@ const definition = protoLoader.loadSync(FILES, {
 });
 const contracts = grpc.loadPackageDefinition(definition);
 
+// With TLS and a token where the environment names an authority: WAYBILL_TLS_CA_FILE, WAYBILL_TOKEN_FILE.
+function credentialsFrom({ WAYBILL_TLS_CA_FILE: authority, WAYBILL_TOKEN_FILE: tokenFile }) {
+  if (!authority) return grpc.credentials.createInsecure();
+  const bearer = new grpc.Metadata();
+  bearer.set('authorization', `Bearer ${fs.readFileSync(tokenFile, 'utf8').trim()}`);
+  return grpc.credentials.combineChannelCredentials(
+    grpc.credentials.createSsl(fs.readFileSync(authority)),
+    grpc.credentials.createFromMetadataGenerator((_, done) => done(null, bearer)),
+  );
+}
+
 async function main(address) {
   const options = {
     // Calls that are UNAVAILABLE, as those of a gateway that is replaced, are sent again by gRPC itself.
     'grpc.service_config': fs.readFileSync(path.join(ROOT, 'examples', 'service_config.json'), 'utf8'),
     'grpc.max_reconnect_backoff_ms': 2000,
   };
-  const credentials = grpc.credentials.createInsecure();
+  const credentials = credentialsFrom(process.env);
   const reports = new contracts.waybill.reports.v1.ReportsService(address, credentials, options);
   const events = new contracts.waybill.events.v1.EventService(address, credentials, options);
   const operations = new contracts.google.longrunning.Operations(address, credentials, options);

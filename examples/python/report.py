@@ -1,8 +1,10 @@
 """Hand a report to a gateway, wait for it, and follow its events: stock gRPC and the contracts, nothing else.
 
 python examples/python/report.py 127.0.0.1:50051
+WAYBILL_TLS_CA_FILE=ca.pem WAYBILL_TOKEN_FILE=ci.token python examples/python/report.py localhost:50051
 """
 
+import os
 import sys
 import uuid
 from pathlib import Path
@@ -21,7 +23,7 @@ def main(address: str) -> None:
     """Run all of it against one gateway, any gateway."""
     # Calls that are UNAVAILABLE, as those of a gateway that is replaced, are sent again by gRPC itself.
     options = [("grpc.service_config", SERVICE_CONFIG.read_text()), ("grpc.max_reconnect_backoff_ms", 2000)]
-    with grpc.insecure_channel(address, options) as channel:
+    with channel_to(address, options) as channel:
         reports = reports_pb2_grpc.ReportsServiceStub(channel)
         events = events_pb2_grpc.EventServiceStub(channel)
         refused(reports)
@@ -41,6 +43,16 @@ def main(address: str) -> None:
         # Another stream, on any gateway, goes on behind the cursor that one has kept.
         resumed = events.Subscribe(events_pb2.SubscribeRequest(service="reports", types=TYPES, cursor=start))
         print("resumed", *followed(resumed, operation.name))
+
+
+def channel_to(address: str, options: list[tuple[str, object]]) -> grpc.Channel:
+    """With TLS and a token where the environment names an authority: WAYBILL_TLS_CA_FILE, WAYBILL_TOKEN_FILE."""
+    authority = os.environ.get("WAYBILL_TLS_CA_FILE")
+    if not authority:
+        return grpc.insecure_channel(address, options)
+    tls = grpc.ssl_channel_credentials(Path(authority).read_bytes())
+    bearer = grpc.access_token_call_credentials(Path(os.environ["WAYBILL_TOKEN_FILE"]).read_text().strip())
+    return grpc.secure_channel(address, grpc.composite_channel_credentials(tls, bearer), options)
 
 
 def a_report(**fields: str) -> reports_pb2.RenderReportRequest:

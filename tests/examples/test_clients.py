@@ -9,12 +9,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import grpc
 import pytest
+from chassis.testing.callers import Callers
+from chassis.testing.harness import Harness, ServiceUnderTest
 from waybill_client.connection import service_config
 
 from conftest import infrastructure, required
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "examples"
+CERTIFICATES = ROOT / "shared/tests/certificates"
 STEPS = "accepted began succeeded"
 #: What a program prints, whichever language it is in.
 SAID = re.compile(
@@ -80,11 +85,11 @@ def program(request):
     """Runs the program against an address; what it printed."""
     command, folder, environment = request.getfixturevalue(request.param)
 
-    def run(address):
+    def run(address, **access):
         done = subprocess.run(
             [*command, address],
             cwd=folder,
-            env={**os.environ, **environment},
+            env={**os.environ, **environment, **access},
             capture_output=True,
             text=True,
             timeout=100,
@@ -110,6 +115,43 @@ def test_a_program_submits_waits_and_follows(stack, program, through):
     assert " ".join(steps) == STEPS
     operation, _ = stack.get(told["name"])
     assert operation.HasField("response")
+
+
+class Closed(Harness):
+    """Asked over TLS, by a viewer."""
+
+    def channel(self, service):
+        if service not in self._channels:
+            tls = grpc.ssl_channel_credentials((CERTIFICATES / "ca.pem").read_bytes())
+            self._channels[service] = grpc.secure_channel(self.addresses[service], tls)
+        return self._channels[service]
+
+
+@pytest.fixture(scope="module")
+def closed(tmp_path_factory):
+    """reports, behind TLS and tokens; and the file with a submitter's token."""
+    folder = tmp_path_factory.mktemp("closed")
+    callers = Callers.written(folder / "tokens.json")
+    (folder / "submitter.token").write_text(callers.tokens["submitter"])
+    files = {"CERT": "reports.pem", "KEY": "reports.key", "CA": "ca.pem"}
+    environment = {
+        **{f"WAYBILL_TLS_{name}_FILE": str(CERTIFICATES / file) for name, file in files.items()},
+        "WAYBILL_TOKENS_FILE": str(callers.path),
+        "WAYBILL_TOKEN": callers.tokens["service"],
+    }
+    with Closed(folder, [ServiceUnderTest("reports", "reports_service")], environment=environment) as harness:
+        harness.start()
+        yield harness.addresses["reports"], folder / "submitter.token"
+
+
+@pytest.mark.timeout(BUILD_SECONDS)
+def test_a_program_is_let_in_by_its_token(closed, program):
+    """Where it is given the authority and a token; it sends the token over TLS alone."""
+    address, token = closed
+
+    said = program(address, WAYBILL_TLS_CA_FILE=str(CERTIFICATES / "ca.pem"), WAYBILL_TOKEN_FILE=str(token))
+
+    assert SAID.fullmatch(said), said
 
 
 def test_the_service_config_is_that_of_the_client():
