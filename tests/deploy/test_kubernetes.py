@@ -11,6 +11,7 @@ import kubernetes_validate
 import pytest
 import yaml
 from chassis.settings import ServiceSettings, load, prefix_of
+from chassis.testing.callers import Callers
 
 from conftest import infrastructure
 
@@ -60,13 +61,38 @@ class Manifests:
             name: str(CERTIFICATES / files[Path(value).name]) if value.startswith("/etc/waybill/tls/") else value
             for name, value in settings.items()
         }
-        (container,) = self.pods["gateway"]["spec"]["containers"]
-        return {**mounted, **{each["name"]: SECRETS[each["name"]] for each in container["env"]}}
+        (container,) = next(iter(self.pods.values()))["spec"]["containers"]
+        return {**mounted, **{each["name"]: SECRETS[each["name"]] for each in container.get("env", ())}}
 
 
 @pytest.fixture(params=SERVICES)
 def manifests(request):
     return Manifests(request.param)
+
+
+@pytest.fixture(params=[*SERVICES, "dashboard"])
+def every(request):
+    return Manifests(request.param)
+
+
+@pytest.fixture
+def loaded(monkeypatch):
+    """The settings that the pods of a service have."""
+
+    def load_of(manifests, **changes):
+        for name in [name for name in os.environ if name.startswith(("WAYBILL_", f"{manifests.service.upper()}_"))]:
+            monkeypatch.delenv(name)
+        for name, value in {**manifests.environment, **changes}.items():
+            monkeypatch.setenv(name, value)
+        module = importlib.import_module(f"{manifests.service}_service.settings")
+        (cls,) = [
+            each
+            for each in vars(module).values()
+            if isinstance(each, type) and issubclass(each, ServiceSettings) and prefix_of(each)
+        ]
+        return load(cls)
+
+    return load_of
 
 
 def matches(selector, labels):
@@ -82,34 +108,32 @@ def test_the_manifests_are_what_the_template_and_the_values_render():
     assert (done.returncode, done.stdout) == (0, b"")
 
 
-def test_every_resource_of_kubernetes_is_valid(manifests):
+def test_every_resource_of_kubernetes_is_valid(every):
     """By the schemas of an older and a newer release, unknown fields refused; KEDA's kinds have none there."""
-    own = [each for each in manifests.all if not each["apiVersion"].startswith("keda.sh/")]
+    own = [each for each in every.all if not each["apiVersion"].startswith("keda.sh/")]
 
     for resource in own:
         for version in (KUBERNETES, kubernetes_validate.latest_version()):
             kubernetes_validate.validate(resource, version, strict=True)
 
-    assert {each["kind"] for each in manifests.all} - {each["kind"] for each in own} == {
-        "ScaledObject",
-        "TriggerAuthentication",
-    }
+    kinds = set() if every.service == "dashboard" else {"ScaledObject", "TriggerAuthentication"}
+    assert {each["kind"] for each in every.all} - {each["kind"] for each in own} == kinds
 
 
 @pytest.mark.needs("kustomize")
-def test_kustomize_builds_the_folder(manifests):
+def test_kustomize_builds_the_folder(every):
     """The same resources come out, under the names that an overlay changes them by."""
     done = subprocess.run(
-        [infrastructure("kustomize"), "build", str(FOLDER / manifests.service)], capture_output=True, check=True
+        [infrastructure("kustomize"), "build", str(FOLDER / every.service)], capture_output=True, check=True
     )
 
     built = {(each["kind"], each["metadata"]["name"]) for each in yaml.safe_load_all(done.stdout)}
-    assert built == {(each["kind"], each["metadata"]["name"]) for each in manifests.all}
+    assert built == {(each["kind"], each["metadata"]["name"]) for each in every.all}
 
 
-def test_no_pod_may_do_more_than_it_needs(manifests):
+def test_no_pod_may_do_more_than_it_needs(every):
     """Not root, no privileges to gain, no capability, a read-only root file system, no token of the cluster."""
-    for pod in (each["spec"] for each in manifests.pods.values()):
+    for pod in (each["spec"] for each in every.pods.values()):
         (container,) = pod["containers"]
         assert pod["securityContext"]["runAsNonRoot"]
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -122,37 +146,47 @@ def test_no_pod_may_do_more_than_it_needs(manifests):
         assert {"/var/lib/waybill", "/tmp"} <= {mount["mountPath"] for mount in container["volumeMounts"]}
 
 
-def test_secrets_come_by_reference_alone(manifests):
+def test_secrets_come_by_reference_alone(every):
     """No value of a secret stands in a manifest, and no setting that is a secret stands in the ConfigMap."""
-    settings = manifests.named("ConfigMap", f"{manifests.service}-settings")["data"]
+    settings = every.named("ConfigMap", f"{every.service}-settings")["data"]
 
-    assert manifests.of("Secret") == []
+    assert every.of("Secret") == []
     assert not settings.keys() & SECRETS.keys()
-    for pod in manifests.pods.values():
+    for pod in every.pods.values():
         (container,) = pod["spec"]["containers"]
-        assert all("secretKeyRef" in each["valueFrom"] for each in container["env"])
+        assert all("secretKeyRef" in each["valueFrom"] for each in container.get("env", ()))
 
 
-def test_the_settings_of_the_pods_are_accepted(manifests, monkeypatch):
+def test_the_settings_of_the_pods_are_accepted(manifests, loaded):
     """TLS is on, nothing is insecure, and nothing is missing or contradicts something else."""
-    for name in [name for name in os.environ if name.startswith(("WAYBILL_", f"{manifests.service.upper()}_"))]:
-        monkeypatch.delenv(name)
-    for name, value in manifests.environment.items():
-        monkeypatch.setenv(name, value)
-    module = importlib.import_module(f"{manifests.service}_service.settings")
-    (cls,) = [
-        each
-        for each in vars(module).values()
-        if isinstance(each, type) and issubclass(each, ServiceSettings) and prefix_of(each)
-    ]
-
-    settings = load(cls)
+    settings = loaded(manifests)
 
     assert settings.waybill.tls
     assert not settings.waybill.insecure
     port = manifests.named("Service", f"{manifests.service}-gateway")["spec"]["ports"][0]["port"]
     assert settings.listen.endswith(f":{port}")
     assert settings.waybill.targets[manifests.service] == f"{manifests.service}-gateway:{port}"
+
+
+def test_the_dashboard_is_closed_and_finds_the_gateways(loaded, tmp_path):
+    """TLS, a file of tokens, the routes that the services have; its page is asked over TLS whether it is well."""
+    manifests = Manifests("dashboard")
+    callers = Callers.written(tmp_path / "tokens.json")
+
+    settings = loaded(manifests, WAYBILL_TOKENS_FILE=str(callers.path))
+
+    assert settings.waybill.tls
+    assert settings.waybill.asks_who_calls
+    assert not settings.waybill.insecure
+    for service in SERVICES:
+        (port,) = Manifests(service).named("Service", f"{service}-gateway")["spec"]["ports"]
+        assert settings.waybill.targets[service] == f"{service}-gateway:{port['port']}"
+    pod = manifests.pods["web"]["spec"]
+    (container,) = pod["containers"]
+    probe = container["readinessProbe"]["httpGet"]
+    assert (probe["path"], probe["scheme"]) == ("/healthz", "HTTPS")
+    pause = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert pause + settings.waybill.grace_seconds < pod["terminationGracePeriodSeconds"]
 
 
 def test_a_gateway_is_asked_for_its_health_by_grpc_and_drains(manifests):
