@@ -66,7 +66,11 @@ def workers_of(stack):
 
 
 @pytest.mark.parametrize(
-    "size", [pytest.param(SHORT, id="short"), pytest.param(LONG, id="long", marks=pytest.mark.chaos)]
+    "size",
+    [
+        pytest.param(SHORT, id="short", marks=pytest.mark.thorough),
+        pytest.param(LONG, id="long", marks=pytest.mark.chaos),
+    ],
 )
 def test_a_burst_takes_one_worker_up_and_back_down(up, size):
     """Workers are added, every operation runs once, and what was added is drained again."""

@@ -115,6 +115,7 @@ def test_nobody_listening_is_said(answering):
 
 
 @pytest.mark.needs("jaeger")
+@pytest.mark.thorough
 def test_the_page_shows_what_a_real_jaeger_has(app, settings, browser, real_jaeger):
     """Spans of a stock exporter, drawn as a waterfall, with a link to Jaeger's own page."""
     receiver, jaeger = real_jaeger

@@ -149,7 +149,9 @@ class Patience(threading.Thread):
                 self._client.ping()
 
 
-@pytest.mark.parametrize("pool", ["threads", "prefork", "solo"])
+@pytest.mark.parametrize(
+    "pool", ["threads", *(pytest.param(pool, marks=pytest.mark.thorough) for pool in ("prefork", "solo"))]
+)
 def test_an_idle_worker_that_is_told_to_end_waits_for_no_frozen_store(harness, sample, pool):
     """It ends while the store is still frozen, and before a client has waited for three answers in vain."""
     stack = harness([sample(pool, 2)])
