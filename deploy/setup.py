@@ -170,7 +170,7 @@ def with_own_token(document: Document, folder: Path, service: str) -> Document:
     known = {entry.sha256 for entry in document.tokens}
     if path.exists() and credentials.hash_of(path.read_text().strip()) in known:
         return document
-    document, token = credentials.issue(without(document, service), service, [Role.SERVICE])
+    document, token = credentials.issue(credentials.without(document, service), service, [Role.SERVICE])
     path.write_text(token)
     return document
 
@@ -196,12 +196,6 @@ def publish(document: Document) -> None:
         credentials.write(CREDENTIALS / service / "tokens.json", document)
 
 
-def without(document: Document, name: str) -> Document:
-    """The document without anybody of that name."""
-    kept = tuple(entry for entry in document.tokens if entry.name != name)
-    return document.model_copy(update={"tokens": kept})
-
-
 def new_token(name: str, roles: list[str], days: int | None) -> None:
     """Print it; what is kept is a hash."""
     if name in services():
@@ -222,7 +216,7 @@ def list_tokens() -> None:
 def revoke(name: str) -> None:
     """Raises ValueError where there is nobody of that name."""
     document = credentials.read(AUTHORITY / "tokens.json")
-    kept = without(document, name)
+    kept = credentials.without(document, name)
     if kept == document:
         raise ValueError(f"nobody has a token of the name {name}")
     publish(kept)

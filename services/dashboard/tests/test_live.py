@@ -6,8 +6,10 @@ from chassis.errors import ResourceExhausted
 from dashboard_service import cursors, live
 from dashboard_service.feed import Feed
 from dashboard_service.streams import Stream
+from waybill.admin.v1 import admin_pb2
 
 from services.dashboard.tests.fake_service import a_status
+from services.dashboard.tests.forms import csrf
 from services.dashboard.tests.live_client import LiveClient
 
 SERVICES = ("metrics", "notify", "reports")
@@ -214,16 +216,18 @@ def test_health_and_workers_are_not_asked_with_every_sample(fakes, live, monkeyp
     assert fakes["reports"].queues_listed > queues
 
 
-def test_they_are_asked_again_once_somebody_has_told_a_worker_something(fakes, live, hub, monkeypatch):
+def test_they_are_asked_again_once_somebody_has_told_a_worker_something(fakes, live, browser, monkeypatch):
     """Who drains a worker sees it drain."""
     monkeypatch.setattr("dashboard_service.live.STANDING_SECONDS", 3600)
+    fakes["reports"].service.workers["press"] = admin_pb2.Worker(name="press")
     with live("") as stream:
         stream.next("sample")
         asked = fakes["reports"].workers_listed
-        hub.ask_anew()
+        drained = browser.post("/workers/reports/press/drain", data={"csrf_token": csrf(browser, "/workers")})
         stream.next("sample")
         stream.next("sample")
 
+    assert drained.status_code == 303
     assert fakes["reports"].workers_listed > asked
 
 

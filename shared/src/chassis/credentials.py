@@ -152,6 +152,12 @@ def write(path: Path, document: Document) -> None:
         raise
 
 
+def without(document: Document, name_or_id: str) -> Document:
+    """The document without the tokens of a name, or without the one of an id."""
+    kept = tuple(entry for entry in document.tokens if name_or_id not in {entry.name, entry.token_id})
+    return document.model_copy(update={"tokens": kept})
+
+
 def _principal(entry: TokenEntry) -> Principal:
     return Principal(entry.name, entry.roles, entry.expires.timestamp() if entry.expires else float("inf"))
 

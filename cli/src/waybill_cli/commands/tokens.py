@@ -72,11 +72,11 @@ def list_tokens(*, path: Path, as_json: bool) -> None:
 def revoke(name_or_id: str, *, path: Path) -> None:
     """Take the tokens of a name, or the one of an id, out of the file: no call may begin with them any more."""
     document = _read(path)
-    kept = tuple(entry for entry in document.tokens if name_or_id not in {entry.name, entry.token_id})
-    count = len(document.tokens) - len(kept)
+    kept = credentials.without(document, name_or_id)
+    count = len(document.tokens) - len(kept.tokens)
     if not count:
         raise click.UsageError(f"{path} has no token of the name or id {name_or_id}")
-    _write(path, document.model_copy(update={"tokens": kept}))
+    _write(path, kept)
     click.echo(f"{count} revoked")
 
 
