@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Final
 
 from chassis.roles import Role
 from chassis.telemetry import SpanContext
+
+MAX_MARGIN_SECONDS: Final = 0.5
 
 
 @dataclass(slots=True)
@@ -27,6 +30,11 @@ class Call:
     #: Who calls; empty where the gateway asks nobody, and for what anybody may call.
     principal: str = ""
     roles: frozenset[Role] = frozenset()
+
+
+def margin_seconds(remaining: float) -> float:
+    """How long before its caller gives up a call ends by itself: on a busy machine its answer takes time too."""
+    return min(MAX_MARGIN_SECONDS, remaining / 6)
 
 
 current_call: ContextVar[Call | None] = ContextVar("current_call", default=None)

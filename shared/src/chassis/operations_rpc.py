@@ -10,6 +10,7 @@ from google.protobuf.empty_pb2 import Empty
 from grpc import aio
 
 from chassis import paging
+from chassis.call import margin_seconds
 from chassis.descriptions import describe
 from chassis.errors import FieldViolation, InvalidArgument
 from chassis.event_log import EventLog
@@ -17,8 +18,6 @@ from chassis.listing import list_page, parse_filter
 from chassis.operations import Operations
 
 MAX_WAIT_SECONDS: Final = 600.0
-#: Of the caller's deadline, kept back for the answer.
-ANSWER_MARGIN_SECONDS: Final = 0.1
 #: A waiter looks again after so long, whatever the event log says.
 LOOK_AGAIN_SECONDS: Final = 10.0
 CURSOR_METADATA: Final = "waybill-cursor"
@@ -103,5 +102,5 @@ def wait_seconds(request: operations_pb2.WaitOperationRequest, remaining: float 
         asked = request.timeout.ToTimedelta().total_seconds() if request.HasField("timeout") else MAX_WAIT_SECONDS
     except (ValueError, OverflowError):
         raise InvalidArgument([FieldViolation("timeout", "is out of range")]) from None
-    allowed = MAX_WAIT_SECONDS if remaining is None else remaining - ANSWER_MARGIN_SECONDS
+    allowed = MAX_WAIT_SECONDS if remaining is None else remaining - margin_seconds(remaining)
     return max(0.0, min(asked, allowed, MAX_WAIT_SECONDS))

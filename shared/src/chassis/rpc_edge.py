@@ -18,7 +18,7 @@ import grpc
 
 from chassis import redaction, rpc_spans, telemetry
 from chassis.authority import Authority
-from chassis.call import Call, current_call
+from chassis.call import Call, current_call, margin_seconds
 from chassis.credentials import Principal
 from chassis.errors import InvalidArgument, PermissionDenied, Unauthenticated, Unavailable, WaybillError
 from chassis.instruments import RPC_DURATION
@@ -30,7 +30,6 @@ from chassis.settings import WaybillSettings
 from chassis.telemetry import SpanContext
 from chassis.watched_file import LOOK_SECONDS
 
-MAX_MARGIN_SECONDS: Final = 0.2
 FORWARDED_KEY: Final = "waybill-forwarded"
 
 # Calls without an end of their own: they have the caller's deadline or none, end when the
@@ -158,7 +157,7 @@ class Edge:
             deadline=deadline,
         )
         current_call.set(call)
-        return call, math.inf if method.streams else deadline + margin * 3 / 4
+        return call, math.inf if method.streams else deadline + margin / 2
 
     def _answer(self, method: Method, error: Exception) -> Answer:
         if isinstance(error, Relayed):
@@ -291,7 +290,7 @@ def work_seconds(remaining: float | None, *, unbounded: bool) -> tuple[float, fl
     """How long a call may work, and the margin in which its answer still reaches the caller."""
     if remaining is None:
         return (math.inf if unbounded else rpc_spans.DEFAULT_DEADLINE_SECONDS), 0.0
-    margin = min(MAX_MARGIN_SECONDS, remaining / 10)
+    margin = margin_seconds(remaining)
     return remaining - margin, margin
 
 

@@ -270,13 +270,14 @@ async def test_a_wait_that_ends_first_answers_with_the_present_state(servicer, w
     [
         (None, None, MAX_WAIT_SECONDS),
         (5, None, 5),
-        (5, 3, 2.9),
-        (None, 3, 2.9),
+        (5, 3, 2.5),
+        (None, 3, 2.5),
         (10_000, None, MAX_WAIT_SECONDS),
         (None, 10_000, MAX_WAIT_SECONDS),
         (0, None, 0),
         (-5, None, 0),
-        (None, 0.05, 0),
+        (None, 0.06, 0.05),
+        (None, 0, 0),
     ],
 )
 async def test_how_long_a_wait_may_last(asked, remaining, seconds):
