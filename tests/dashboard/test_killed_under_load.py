@@ -1,4 +1,4 @@
-"""`kill -9` of the dashboard and of a gateway under load: whoever looks on ends with exactly the service's records."""
+"""The dashboard and a gateway are killed or replaced under load: whoever looks on ends with the service's records."""
 
 import shutil
 import sys
@@ -13,10 +13,12 @@ from waybill.metrics.v1 import metrics_pb2_grpc
 from waybill.operations.v1 import operations_pb2 as ops
 
 from conftest import infrastructure
-from tests.dashboard.load import Load
+from tests import rolling
+from tests.dashboard.load import HttpLoad, Load
 from tests.dashboard.onlookers import WAIT_SECONDS, EventSource, Subscriber
 
 SHORT, LONG = 2, 20
+REDEPLOYS = 8
 # Enough to say that somebody who was cut off is back.
 FURTHER = 10
 ROWS = 100
@@ -82,7 +84,7 @@ def test_a_subscriber_and_an_event_source_end_with_the_services_own_records(stac
                 (kill_gateway if number % 2 else kill_dashboard)(stack)
                 subscribed.wait_for_more(FURTHER)
                 source.wait_for_more(FURTHER)
-        accepted = set(load.accepted)
+        accepted = set(load.accepted.values())
         for onlooker in (subscribed, source):
             onlooker.wait_for(lambda it: it.ended >= accepted)
     with subscriber(stack, cursor) as records:
@@ -93,6 +95,37 @@ def test_a_subscriber_and_an_event_source_end_with_the_services_own_records(stac
     assert source.seen == records.seen
     assert source.resyncs == []
     assert source.connections > (rounds + 1) // 2, "each death of the dashboard has cut it off"
+
+
+@pytest.mark.parametrize(
+    "rounds",
+    [
+        pytest.param(1, id="short", marks=pytest.mark.thorough),
+        pytest.param(REDEPLOYS, id="long", marks=pytest.mark.chaos),
+    ],
+)
+def test_a_dashboard_that_is_replaced_refuses_nothing_and_shows_everything(stack, rounds):
+    """SIGTERM: it ends within its grace, open streams or not; each key is one operation; nobody misses an event."""
+    cursor, last_id = first_position(stack)
+    load = HttpLoad(stack.page)
+
+    with EventSource(stack.page, last_id) as source:
+        with load:
+            source.wait_for_more(FURTHER)
+            for _ in range(rounds):
+                rolling.redeploy(stack.dashboard)
+                source.wait_for_more(FURTHER)
+        accepted = load.accepted.values()
+        source.wait_for(lambda it: it.ended >= set(accepted))
+    with subscriber(stack, cursor) as records:
+        records.wait_for(lambda it: it.ended >= set(accepted))
+
+    assert load.refused == []
+    # What was accepted and not answered is found again by its key.
+    assert len(set(accepted)) == len(accepted)
+    assert records.ended == set(accepted)
+    assert source.seen == records.seen
+    assert source.resyncs == []
 
 
 @pytest.mark.needs("chromium")
@@ -114,11 +147,10 @@ def test_a_browser_left_open_ends_with_the_services_own_records(stack):
             for kill in (kill_dashboard, kill_gateway):
                 kill(stack)
                 shown = page.locator("tr.operation").count()
-                newest = load.accepted[-1]
+                newest = last(load.accepted)
                 expect(page.locator(f'tr[data-name="{newest}"]')).to_have_count(1, timeout=WAIT_SECONDS * 1000)
                 assert shown <= ROWS
-        last = load.accepted[-1]
-        expect(page.locator(f'tr[data-name="{last}"][data-state="SUCCEEDED"]')).to_have_count(
+        expect(page.locator(f'tr[data-name="{last(load.accepted)}"][data-state="SUCCEEDED"]')).to_have_count(
             1, timeout=WAIT_SECONDS * 1000
         )
         expect(page.locator('tr.operation:not([data-state="SUCCEEDED"])')).to_have_count(0, timeout=WAIT_SECONDS * 1000)
@@ -131,6 +163,10 @@ def test_a_browser_left_open_ends_with_the_services_own_records(stack):
     assert rows == [each.name for each in records]
     assert {state(each) for each in records} == {ops.OPERATION_STATE_SUCCEEDED}
     assert marked
+
+
+def last(accepted):
+    return next(reversed(accepted.values()))
 
 
 def state(operation):
