@@ -1,7 +1,8 @@
-"""What docker-compose.yml needs before it is closed: an authority, certificates, tokens, passwords and databases.
+"""What docker-compose.yml needs before it is closed: authority, certificates, tokens, passwords, users of the stores.
 
     setup.py make                       whatever of it is missing or ends soon (the container `setup`, at each start)
-    setup.py databases                  a role and a database for each service (the container `databases`)
+    setup.py stores                     each service's role and database in PostgreSQL, and its user in Valkey
+                                        (the container `stores`)
     setup.py authority                  prints the authority's certificate, which clients trust
     setup.py token NAME --role ROLE     prints a new token, this once; --days N for one that ends
     setup.py tokens                     prints who has which
@@ -13,14 +14,17 @@
     token                       what it shows to others
     tokens.json                 hashes of everybody's tokens, with their roles
     pgpass                      its password at PostgreSQL, in libpq's form
+    valkey-password             its password at Valkey
 
-/credentials/postgres holds the superuser's password. Nothing that is there is replaced while it is good, so that
-running it again changes nothing.
+/credentials/postgres and /credentials/valkey hold the superusers' passwords; the latter also has users.acl, what each
+service may do in Valkey (deploy/redis/users.acl) with a hash of its password. Nothing that is there is replaced while
+it is good, so that running it again changes nothing.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import secrets
 import subprocess
@@ -32,6 +36,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 import psycopg
+import redis
 from chassis import credentials
 from chassis.credentials import Document
 from chassis.roles import Role
@@ -40,6 +45,12 @@ from psycopg import sql
 AUTHORITY: Final = Path("/authority")
 CREDENTIALS: Final = Path("/credentials")
 POSTGRES: Final = "postgres"
+VALKEY: Final = "valkey"
+STORES: Final = frozenset({POSTGRES, VALKEY})
+RULES: Final = Path(__file__).parent / "redis" / "users.acl"
+# The container's health is asked for by the one, a person at the server is the other.
+PROBE: Final = "user probe on nopass -@all +ping"
+ADMIN: Final = "user admin on ~* &* +@all"
 # Of the images: what the services run as, and so what their files belong to.
 USER: Final = 10001
 
@@ -63,7 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
     os.umask(0o077)
     try:
         options.run(options)
-    except (subprocess.CalledProcessError, psycopg.Error, OSError, ValueError) as error:
+    except (subprocess.CalledProcessError, psycopg.Error, redis.RedisError, OSError, ValueError) as error:
         said = error.stderr if isinstance(error, subprocess.CalledProcessError) else ""
         print(f"setup: {error}\n{said}".rstrip(), file=sys.stderr)
         return 1
@@ -81,7 +92,7 @@ def parser() -> argparse.ArgumentParser:
         return added
 
     command("make", lambda _: make(), "make what is missing or ends soon")
-    command("databases", lambda _: databases(), "make roles and databases in PostgreSQL")
+    command("stores", lambda _: make_stores(), "make roles and databases in PostgreSQL, users in Valkey")
     command("authority", lambda _: print((AUTHORITY / "ca.crt").read_text(), end=""), "print the authority")
     token = command("token", lambda given: new_token(given.name, given.role, given.days), "print a new token")
     token.add_argument("name")
@@ -113,15 +124,17 @@ def make() -> None:
         make_certificate(folder, names_of(service))
         document = with_own_token(document, folder, service)
         write_once(folder / "pgpass", f"{POSTGRES}:5432:{service}:{service}:{new_password()}\n")
-    if (CREDENTIALS / POSTGRES).is_dir():
-        write_once(CREDENTIALS / POSTGRES / "password", new_password())
+        write_once(folder / "valkey-password", new_password())
+    for store in STORES:
+        write_once(CREDENTIALS / store / "password", new_password())
     publish(document)
+    write(CREDENTIALS / VALKEY / "users.acl", users(), mode=0o644)
     print(f"setup: ready for {', '.join(services())}")
 
 
 def services() -> list[str]:
     """Whose volumes are mounted."""
-    return sorted(folder.name for folder in CREDENTIALS.iterdir() if folder.name != POSTGRES)
+    return sorted({folder.name for folder in CREDENTIALS.iterdir()} - STORES)
 
 
 def names_of(service: str) -> list[str]:
@@ -181,12 +194,32 @@ def new_password() -> str:
 
 
 def write_once(path: Path, content: str) -> None:
-    """What a reader, or a run that ends half-way, sees is nothing or the whole."""
-    if path.exists():
-        return
+    """Where there is nothing yet."""
+    if not path.exists():
+        write(path, content)
+
+
+def write(path: Path, content: str, mode: int = 0o600) -> None:
+    """What a reader, or a run that ends half-way, sees is what was there or the whole."""
     draft = path.with_suffix(".new")
     draft.write_text(content)
+    draft.chmod(mode)
     draft.rename(path)
+
+
+def users() -> str:
+    """Valkey's users. The server runs as another user than this program, and of passwords there are hashes alone."""
+    lines = RULES.read_text().splitlines()
+    for service in services():
+        secret = f" #{hash_of(CREDENTIALS / service / 'valkey-password')}"
+        mine = (f"user {service} ", f"user {service}-publisher ")
+        lines = [line + secret if line.startswith(mine) else line for line in lines]
+    return "\n".join([*lines, PROBE, f"{ADMIN} #{hash_of(CREDENTIALS / VALKEY / 'password')}"]) + "\n"
+
+
+def hash_of(path: Path) -> str:
+    """Of the password in a file, as Valkey's rules have it."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def publish(document: Document) -> None:
@@ -223,11 +256,13 @@ def revoke(name: str) -> None:
     print(f"setup: {len(document.tokens) - len(kept.tokens)} revoked")
 
 
-def databases() -> None:
-    """Each service owns a database of its name and reaches no other."""
+def make_stores() -> None:
+    """Each service owns a database of its name and reaches no other; Valkey takes in who is new in users.acl."""
     with postgres() as server:
         for service in services():
             make_database(server, service, (CREDENTIALS / service / "pgpass").read_text().strip().rpartition(":")[2])
+    with valkey() as store:
+        store.acl_load()
     print(f"setup: databases of {', '.join(services())}")
 
 
@@ -235,6 +270,11 @@ def postgres() -> Server:
     """As its superuser."""
     password = (CREDENTIALS / POSTGRES / "password").read_text()
     return psycopg.connect(host=POSTGRES, user=POSTGRES, password=password, dbname=POSTGRES, autocommit=True)
+
+
+def valkey() -> redis.Redis:
+    """As who may everything."""
+    return redis.Redis(VALKEY, username="admin", password=(CREDENTIALS / VALKEY / "password").read_text())
 
 
 def make_database(server: Server, name: str, password: str) -> None:

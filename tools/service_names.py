@@ -19,7 +19,7 @@ _OTHERS: Mapping[str, str] = {
             "process",
             "setup",
             "authority",
-            "databases",
+            "stores",
             "postgres",
             "valkey",
             "jaeger",

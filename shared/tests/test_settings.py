@@ -45,7 +45,7 @@ def test_nothing_needs_to_be_set():
 
 def test_a_file_set_to_nothing_is_not_set(environment):
     """As compose and shells leave a variable that they were not given."""
-    for name in ("TLS_CERT_FILE", "TLS_KEY_FILE", "TLS_CA_FILE", "TOKENS_FILE", "TOKEN_FILE"):
+    for name in ("TLS_CERT_FILE", "TLS_KEY_FILE", "TLS_CA_FILE", "TOKENS_FILE", "TOKEN_FILE", "REDIS_PASSWORD_FILE"):
         environment.setenv(f"WAYBILL_{name}", "")
 
     loaded = load(WaybillSettings)
@@ -287,6 +287,38 @@ def test_a_url_of_sentinels_says_whom_to_ask_and_for_what():
 
     assert whole == SentinelUrl((("one", 26_380), ("::1", 26_379), ("three", 26_379)), "waybill", 2, "app", "p@ss")
     assert brief == SentinelUrl((("one", 26_379),), "waybill", 0, None, None)
+
+
+@pytest.mark.parametrize(
+    ("url", "whole"),
+    [
+        ("redis://metrics@valkey:6379/0", "redis://metrics:p%40ss%2F@valkey:6379/0"),
+        ("redis://valkey:6379/0", "redis://:p%40ss%2F@valkey:6379/0"),
+        ("rediss://m%40@[::1]:6380", "rediss://m%40:p%40ss%2F@[::1]:6380"),
+        ("unix:///run/valkey.sock?db=1", "unix://:p%40ss%2F@/run/valkey.sock?db=1"),
+        ("sentinel://app@one:26380,[::1]/waybill/2", "sentinel://app:p%40ss%2F@one:26380,[::1]/waybill/2"),
+    ],
+)
+def test_the_stores_password_may_be_in_a_file(url, whole, environment, tmp_path):
+    """It is its user's; what a URL takes for its own signs is written otherwise."""
+    (tmp_path / "password").write_text("p@ss/\n")
+    environment.setenv("WAYBILL_REDIS_URL", url)
+    environment.setenv("WAYBILL_REDIS_PASSWORD_FILE", str(tmp_path / "password"))
+    environment.setenv("WAYBILL_SHARED_STATE_DIR", "1")
+
+    assert load(DepotSettings).waybill.store_url == whole
+
+
+def test_a_password_that_is_twice_there_or_not_at_all_is_refused(tmp_path):
+    """At the start, and without a word of what the file holds."""
+    (tmp_path / "password").write_text("two words")
+
+    twice = problems(WAYBILL_REDIS_URL="redis://:a@127.0.0.1", WAYBILL_REDIS_PASSWORD_FILE=__file__)
+    wrong = problems(WAYBILL_REDIS_PASSWORD_FILE=str(tmp_path / "password"))
+    absent = problems(WAYBILL_REDIS_PASSWORD_FILE=str(tmp_path / "absent"))
+
+    assert set(twice) == set(wrong) == set(absent) == {"WAYBILL_REDIS_PASSWORD_FILE"}
+    assert "two words" not in wrong["WAYBILL_REDIS_PASSWORD_FILE"]
 
 
 def test_what_sentinels_name_may_be_another_machine(environment):

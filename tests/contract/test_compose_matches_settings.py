@@ -59,6 +59,7 @@ def surroundings(monkeypatch, tmp_path):
     document, token = credentials.issue(Document(), "reports", [Role.SERVICE])
     credentials.write(tmp_path / "tokens.json", document)
     (tmp_path / "token").write_text(token)
+    (tmp_path / "valkey-password").write_text("secret")
 
     def use(container, **changes):
         for name in os.environ:
@@ -89,7 +90,8 @@ def test_the_settings_of_a_process_are_accepted_as_they_stand(name, surroundings
 
     settings = load(settings_class(service_of(OURS[name])))
 
-    assert settings.waybill.redis_url == "redis://valkey:6379/0"
+    if settings.service != "dashboard":
+        assert settings.waybill.store_url == f"redis://{settings.service}:secret@valkey:6379/0"
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -140,14 +142,14 @@ def test_the_stores_are_reached_by_domain_services_alone():
     assert {name for name, each in ALL.items() if "stores" in each.get("networks", ())} == {
         *STORES,
         *domain,
-        "databases",
+        "stores",
     }
     assert all(ALL[name]["networks"] == ["stores"] and "ports" not in ALL[name] for name in STORES)
 
 
 @pytest.mark.parametrize("service", [service for service in SERVICES if f"{service}-gateway" in OURS])
 def test_the_database_of_a_service_is_its_own_in_postgresql(service):
-    """The role and the database that `databases` makes; the password comes by PGPASSFILE."""
+    """The role and the database that `stores` makes; the password comes by PGPASSFILE."""
     for each in (each for each in OURS.values() if service_of(each) == service):
         assert each["environment"][f"{service.upper()}_DATABASE_URL"] == f"postgresql://{service}@postgres/{service}"
         assert each["environment"]["PGPASSFILE"] == "/run/waybill/pgpass"
@@ -239,7 +241,7 @@ def test_valkey_keeps_what_it_has_answered_and_evicts_nothing():
     assert options["--appendonly"] == "yes"
     assert options["--appendfsync"] == "always"
     assert options["--maxmemory-policy"] == "noeviction"
-    assert ALL["valkey"]["volumes"] == ["valkey-data:/data"]
+    assert "valkey-data:/data" in ALL["valkey"]["volumes"]
 
 
 @pytest.mark.parametrize("name", OURS)

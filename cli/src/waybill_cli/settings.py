@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from chassis.credentials import parse_token
+from chassis.credentials import parse_secret
 from chassis.settings import WaybillSettings, load
 
 DEFAULT_GATEWAY = "127.0.0.1:50051"
@@ -19,7 +19,7 @@ def environment() -> dict[str, str]:
 def token(environment: Mapping[str, str]) -> str:
     """The token of WAYBILL_TOKEN or of the file WAYBILL_TOKEN_FILE; empty for none. Raises OSError, ValueError."""
     if path := environment.get("WAYBILL_TOKEN_FILE"):
-        return parse_token(Path(path).read_bytes())
+        return parse_secret(Path(path).read_bytes())
     return environment.get("WAYBILL_TOKEN", "")
 
 

@@ -19,7 +19,7 @@ class Bearer:
 
     def __init__(self, waybill: WaybillSettings) -> None:
         self._token = waybill.token.get_secret_value()
-        self._file = WatchedFile(waybill.token_file, credentials.parse_token) if waybill.token_file else None
+        self._file = WatchedFile(waybill.token_file, credentials.parse_secret) if waybill.token_file else None
         self._in_the_open = waybill.insecure
         self._encrypted = waybill.tls
 

@@ -46,7 +46,7 @@ def broker(redis_url: str) -> tuple[str, str]:
 
 def celery_settings(app: ServiceApp) -> dict[str, Any]:
     """Where stock parts of Celery and kombu remain, with values that lose nothing and never hang."""
-    url, transport = broker(app.waybill.redis_url)
+    url, transport = broker(app.waybill.store_url)
     exchange = kombu.Exchange(app.service, type="direct")
     return {
         "broker_url": url,

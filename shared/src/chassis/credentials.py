@@ -120,15 +120,15 @@ def parse(data: bytes) -> Registry:
     return Registry(document)
 
 
-def parse_token(data: bytes) -> str:
-    """The token that a file holds, and nothing else; raises ValueError, which does not quote it."""
+def parse_secret(data: bytes) -> str:
+    """The token or password that a file holds, and nothing else; raises ValueError, which does not quote it."""
     try:
-        token = data.decode("ascii").strip()
+        secret = data.decode("ascii").strip()
     except UnicodeDecodeError:
-        token = ""
-    if not token.isprintable() or " " in token or not token:
-        raise ValueError("expected one token, in one line")
-    return token
+        secret = ""
+    if not secret.isprintable() or " " in secret or not secret:
+        raise ValueError("expected one token or password, in one line")
+    return secret
 
 
 def read(path: Path) -> Document:

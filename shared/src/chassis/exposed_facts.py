@@ -59,7 +59,7 @@ def store_source(app: ServiceApp, waybill: WaybillSettings) -> Callable[[], Iter
 
 
 async def _ask(app: ServiceApp, waybill: WaybillSettings) -> tuple[dict[str, QueueFacts], int, int]:
-    async with asyncio.timeout(SCRAPE_SECONDS), _connected(app.service, waybill.redis_url) as store:
+    async with asyncio.timeout(SCRAPE_SECONDS), _connected(app.service, waybill.store_url) as store:
         queues = await queue_facts(store, [queue.name for queue in app.queues])
         dead = await store.client.zcard(store.keys.named("dead"))
         return queues, int(dead), len(await living_workers(store))

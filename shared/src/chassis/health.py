@@ -55,7 +55,7 @@ class Health:
         self._services = ("", *services)
         self._reason: str | None = "not looked at yet"
         self._client = open_client(
-            waybill.redis_url,
+            waybill.store_url,
             socket_timeout=ANSWER_SECONDS,
             socket_connect_timeout=ANSWER_SECONDS,
             retry=None,

@@ -42,7 +42,7 @@ class Gateway:
     def __init__(self, app: ServiceApp, settings: ServiceSettings) -> None:
         self.app = app
         self.settings = settings
-        self.store = AsyncStore.connect(app.service, settings.waybill.redis_url)
+        self.store = AsyncStore.connect(app.service, settings.waybill.store_url)
         self.admission = Admission(self.store, high_water=settings.waybill.store_high_water)
         self.operations = Operations(
             self.store,

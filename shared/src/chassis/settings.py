@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
@@ -130,6 +130,8 @@ class WaybillSettings(_Settings):
     model_config = SettingsConfigDict(env_prefix="WAYBILL_")
 
     redis_url: Annotated[str, AfterValidator(_redis_url)] = "redis://127.0.0.1:6379/0"
+    # Holds the password of the user in redis_url, instead of one there. Read at the start.
+    redis_password_file: File = None
     state_dir: Folder = Path("~/.local/state/waybill")
     # Where the owner of each service, and of each further proto package, listens.
     routes: Annotated[Pairs, AfterValidator(_routes)] = Field(default_factory=lambda: split_pairs(DEFAULT_ROUTES))
@@ -165,6 +167,16 @@ class WaybillSettings(_Settings):
     # What this process shows to other services: the token, or the file that holds it, also read again.
     token: SecretStr = SecretStr("")
     token_file: File = None
+
+    @property
+    def store_url(self) -> str:
+        """redis_url with the password of redis_password_file; raises OSError and ValueError where that is none."""
+        if self.redis_password_file is None:
+            return self.redis_url
+        password = credentials.parse_secret(self.redis_password_file.read_bytes())
+        parts = urlsplit(self.redis_url)
+        login, _, hosts = parts.netloc.rpartition("@")
+        return parts._replace(netloc=f"{login}:{quote(password, safe='')}@{hosts}").geturl()
 
     @property
     def awaited_replicas(self) -> int:
@@ -290,12 +302,14 @@ def contradictions(settings: ServiceSettings) -> Iterator[tuple[str, str]]:
                 "or leave WAYBILL_REPLICAS out"
             ),
         )
+    if waybill.redis_password_file and ":" in urlsplit(waybill.redis_url).netloc.rpartition("@")[0]:
+        yield "WAYBILL_REDIS_PASSWORD_FILE", "expected this or a password in WAYBILL_REDIS_URL, not both"
     yield from credential_problems(waybill)
     yield from settings.open_listeners()
 
 
 def credential_problems(waybill: WaybillSettings) -> Iterator[tuple[str, str]]:
-    """What is wrong with the files of TLS and of tokens."""
+    """What is wrong with the files of TLS, tokens and passwords."""
     files = {name: getattr(waybill, name) for name in ("tls_cert_file", "tls_key_file", "tls_ca_file")}
     for name, path in files.items():
         if any(files.values()) and not (path and path.is_file()):
@@ -308,7 +322,8 @@ def credential_problems(waybill: WaybillSettings) -> Iterator[tuple[str, str]]:
 
 
 def _token_problems(waybill: WaybillSettings) -> Iterator[tuple[str, str]]:
-    for name, parse in (("tokens_file", credentials.parse), ("token_file", credentials.parse_token)):
+    secret = credentials.parse_secret
+    for name, parse in (("tokens_file", credentials.parse), ("token_file", secret), ("redis_password_file", secret)):
         try:
             if path := getattr(waybill, name):
                 parse(path.read_bytes())

@@ -57,7 +57,7 @@ class Subscriber:
         self._types = types
         self._handler = handler
         self._waybill = settings.waybill
-        self._store = AsyncStore.connect(app.service, settings.waybill.redis_url)
+        self._store = AsyncStore.connect(app.service, settings.waybill.store_url)
         self._operations = Operations(self._store, app, replicas=settings.waybill.awaited_replicas)
         # Whose cursors there may be; None before the first look.
         self._publishers: frozenset[str] | None = None

@@ -47,7 +47,7 @@ class Ticker:
             raise ValueError("a tick takes at least a second")
         self.every = every
         self._submission = submission
-        self._store = AsyncStore.connect(app.service, settings.waybill.redis_url)
+        self._store = AsyncStore.connect(app.service, settings.waybill.store_url)
         self._operations = Operations(self._store, app, replicas=settings.waybill.awaited_replicas)
 
     def run(self) -> int:

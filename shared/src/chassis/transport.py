@@ -349,7 +349,7 @@ class SentinelChannel(Channel):
         self.keyprefix_fanout = self.keyprefix_fanout.format(db=options["db"])
         for ours in ("host", "port"):
             options.pop(ours)
-        return primary_pool(SentinelUrl.parse(apps[self.waybill_service].waybill.redis_url), **options)
+        return primary_pool(SentinelUrl.parse(apps[self.waybill_service].waybill.store_url), **options)
 
 
 class SentinelTransport(Transport):

@@ -115,7 +115,7 @@ class ServiceApp(celery.Celery):
     @cached_property
     def store(self) -> Store:
         """This process's connection to the operation store."""
-        return Store.connect(self.service, self.waybill.redis_url)
+        return Store.connect(self.service, self.waybill.store_url)
 
     @property
     def queue_bound(self) -> int:
