@@ -11,7 +11,7 @@ from tests.chaos.oracle import judge
 pytestmark = pytest.mark.slow
 
 RULES = Path(__file__).parents[2] / "deploy/redis/users.acl"
-PIDBOX = "wb:{chaos}:celery:/0.chaos.pidbox"
+PIDBOX = "wb:{chaos}:celery:/0.chaos.pidbox.pidbox"
 
 
 def users():
