@@ -32,7 +32,7 @@ def arena(request, tmp_path, rng, servers, durability):
         yield own
 
 
-@pytest.mark.parametrize("durability", ["replicated", "always"])
+@pytest.mark.parametrize("durability", [pytest.param("replicated", marks=pytest.mark.thorough), "always"])
 @experiment(long=2)
 def test_20_a_failover_under_load_is_followed_and_loses_no_more_than_is_said(arena, servers, durability, rounds):
     """A lagging replica takes over. `replicated`: nothing acknowledged is lost. `always`: what the replica lacked is.

@@ -7,7 +7,7 @@ from waybill.operations.v1 import operations_pb2 as ops
 from tests import documents, notices, samples
 from tests.stack import NAMES, Stack
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.thorough, pytest.mark.timeout(400)]
 
 
 @pytest.fixture

@@ -15,7 +15,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 MANY = 40
 
 
-@pytest.fixture(scope="module", params=[("threads", "replicated"), ("prefork", "always")], ids="-".join)
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(("threads", "replicated"), id="threads-replicated"),
+        pytest.param(("prefork", "always"), id="prefork-always", marks=pytest.mark.thorough),
+    ],
+)
 def stack(request, tmp_path_factory, sample):
     """Gateway and worker, which know of Sentinels alone."""
     with ReplicatedValkey(tmp_path_factory.mktemp("replicated")) as servers:
