@@ -39,7 +39,11 @@ test-all: test  ## the same and what is thorough; missing infrastructure is a fa
 # The experiments of a file in one pool run one after another, in the arena that their process has for the pool.
 .PHONY: chaos
 chaos: setup  ## the long fault-injection suite; WAYBILL_CHAOS_SEED=... repeats a run
-	$(PYTEST) -n $(JOBS) --dist loadgroup --timeout 900 -m chaos $(PYTEST_ARGS) tests/chaos tests/dashboard tests/e2e
+	$(PYTEST) -n $(JOBS) --dist loadgroup --timeout 900 -m chaos $(PYTEST_ARGS) tests/chaos
+
+.PHONY: chaos-stack
+chaos-stack: setup  ## the long forms of rolling restarts, version skew, killed dashboards and a burst of work
+	$(PYTEST) -n $(JOBS) --dist loadgroup --timeout 900 -m chaos $(PYTEST_ARGS) tests/dashboard tests/e2e
 
 .PHONY: fuzz
 fuzz: export WAYBILL_FUZZ_INPUTS ?= 100000

@@ -14,7 +14,7 @@ from tests import samples
 
 pytestmark = pytest.mark.slow
 
-#: In `make test`, and in `make chaos`.
+#: In `make test-all`, and in `make chaos-stack`.
 SHORT, LONG = 1_500, 5_000
 MOST = 3
 QUEUE = "metrics.ingest"
