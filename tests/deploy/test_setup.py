@@ -74,7 +74,6 @@ def setup(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "AUTHORITY", tmp_path / "authority")
     monkeypatch.setattr(module, "CREDENTIALS", tmp_path / "credentials")
     monkeypatch.setattr(module, "become_owner", lambda *_: None)
-    monkeypatch.setattr(module, "RULES", ROOT / "deploy/redis/users.acl")
     monkeypatch.delenv("SETUP_NAMES", raising=False)
     for folder in (module.AUTHORITY, *(module.CREDENTIALS / name for name in (*SERVICES, *module.STORES))):
         folder.mkdir(parents=True)
