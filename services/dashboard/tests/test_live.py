@@ -16,6 +16,11 @@ SERVICES = ("metrics", "notify", "reports")
 TASKS = {"metrics": "metrics.apply_samples", "notify": "notify.deliver_mail", "reports": "reports.render_report"}
 
 
+@pytest.fixture(autouse=True)
+def quick_samples(monkeypatch):
+    monkeypatch.setattr("dashboard_service.live.SAMPLE_SECONDS", 0.2)
+
+
 def snapshot_cursor(browser):
     """The position that a page was rendered at."""
     return re.search(r'data-cursor="([^"]+)"', browser.get("/operations").text).group(1)

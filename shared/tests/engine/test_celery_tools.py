@@ -251,7 +251,8 @@ def test_a_rate_limit_holds_operations_back(stack, submit):
         assert stack.finished(name)[1].state == ops.OPERATION_STATE_SUCCEEDED
 
 
-@pytest.mark.parametrize("pool", [pytest.param("threads", marks=pytest.mark.thorough), "prefork"])
+@pytest.mark.thorough
+@pytest.mark.parametrize("pool", ["threads", "prefork"])
 def test_a_pool_that_grows_and_shrinks_takes_in_as_much(stack, submit, held, pool, by_hand):
     """`control pool_grow` and `pool_shrink` move how many attempts run at once, in the pools that services use."""
     if pool == "prefork":

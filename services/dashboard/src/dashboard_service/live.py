@@ -140,7 +140,7 @@ class Follower:
 class Hub:
     """Followers, feeds, the sampler and the open streams of this process."""
 
-    def __init__(self, clients: Clients, max_streams: int, sample_seconds: float = SAMPLE_SECONDS) -> None:
+    def __init__(self, clients: Clients, max_streams: int) -> None:
         self.clients = clients
         self.pulse = Pulse()
         self.feeds = {each.service: Feed(each.service) for each in clients}
@@ -152,7 +152,6 @@ class Hub:
         self._standing_until = 0.0
         self._followers = [Follower(each, self.feeds[each.service], self.pulse, self.facts) for each in clients]
         self._max_streams = max_streams
-        self._sample_seconds = sample_seconds
         self._streams: list[Stream] = []
         self._lock = threading.Lock()
         self._watched = threading.Event()
@@ -184,7 +183,7 @@ class Hub:
     def latest(self) -> samples.Sample:
         """The sampler's last sample while it is fresh, else one taken now."""
         known = self.sample
-        if known is not None and time.monotonic() - known.monotonic < 2 * self._sample_seconds:
+        if known is not None and time.monotonic() - known.monotonic < 2 * SAMPLE_SECONDS:
             return known
         return samples.take(self.clients)
 
@@ -227,7 +226,7 @@ class Hub:
             threading.Thread(target=catch_up, args=arguments, name=name, daemon=True).start()
 
     def _sample(self) -> None:
-        while not self._stopped.wait(self._sample_seconds):
+        while not self._stopped.wait(SAMPLE_SECONDS):
             for follower in self._followers:
                 follower.end_silence()
             known = self.sample
