@@ -49,6 +49,7 @@ class Keeper(threading.Thread):
         self._task_named = task_named
         self._size_at_start = intake.slots
         self._done = threading.Event()
+        self._beating = threading.Lock()
         self._next: dict[str, float] = {}
 
     def run(self) -> None:
@@ -69,15 +70,21 @@ class Keeper(threading.Thread):
         if self._intake.leaves_in_silence:
             return
         try:
-            self._intake.store.client.hdel(self._intake.store.keys.named("workers"), self._intake.worker)
+            # After a heartbeat that is under way, which would list the worker again.
+            with self._beating:
+                self._intake.store.client.hdel(self._intake.store.keys.named("workers"), self._intake.worker)
         except RedisError:
             log.warning("worker.heartbeat_left", worker=self._intake.worker)
 
     def beat(self) -> None:
+        """Write what the worker is and does; once it has stopped, nothing. Raises RedisError."""
         intake = self._intake
-        facts = {**self._describe(), "heartbeat_us": time.time_ns() // 1000, "operations": intake.running()}
-        facts |= {"draining": intake.draining, "abandoned": intake.abandoned}
-        intake.store.run(store_calls.write("HSET", "workers", intake.worker, json.dumps(facts)))
+        with self._beating:
+            if self._done.is_set():
+                return
+            facts = {**self._describe(), "heartbeat_us": time.time_ns() // 1000, "operations": intake.running()}
+            facts |= {"draining": intake.draining, "abandoned": intake.abandoned}
+            intake.store.run(store_calls.write("HSET", "workers", intake.worker, json.dumps(facts)))
 
     def enforce_limits(self) -> None:
         """Settle in the place of attempts that were told to end and go on, and take their process or slot away."""

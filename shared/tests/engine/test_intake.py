@@ -367,6 +367,22 @@ def test_a_heartbeat_says_what_the_worker_has(keeper, intake, store):
     assert store.client.workers == {}
 
 
+def test_a_heartbeat_that_is_under_way_lists_nobody_who_has_ended(keeper, store, monkeypatch):
+    """However late it is written, the entry of a worker that stops meanwhile is gone."""
+    write, ender = store.run, threading.Thread(target=keeper.stop)
+
+    def written_late(call):
+        ender.start()
+        ender.join(0.3)
+        return write(call)
+
+    monkeypatch.setattr(store, "run", written_late)
+    keeper.beat()
+    ender.join()
+
+    assert store.client.workers == {}
+
+
 def test_an_outage_does_not_end_the_keeper(keeper, store):
     """It tries again within a second, and goes on with everything else."""
     store.away = True
