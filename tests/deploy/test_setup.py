@@ -222,7 +222,6 @@ def test_each_service_owns_a_database_and_reaches_no_other(setup, valkey_server,
     """Twice: the second time nothing is missing."""
     url = make_url(postgresql_url)
     monkeypatch.setattr(setup, "postgres", lambda: psycopg.connect(_dsn(url), autocommit=True))
-
     monkeypatch.setattr(setup, "valkey", valkey_server.as_admin)
 
     assert setup.main(["stores"]) == 0
